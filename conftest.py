@@ -1,0 +1,8 @@
+"""The surroundings of every test and of every chapter run as a test (the same as in tools/sync.py)."""
+
+import os
+
+from chapters import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT)
+os.environ.pop("MPLBACKEND", None)  # notebooks choose their own

@@ -1,0 +1,146 @@
+"""Bring everything in step with the chapters' texts: `python tools/sync.py [--check] [--force] [CHAPTER ...]`.
+
+The address, the modules of `vit_edu`, then the notebooks: each chapter is executed only if its text, or a part of
+the package that it uses, is not the one that its stored outputs came from. An unchanged notebook is not touched.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+import chapters
+from chapters import ADDRESS, PAGES, ROOT, ChapterError, notebook_of, read, twins
+from export import export
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
+
+
+def addressed(root: Path, text: str) -> str:
+    """`text` with the project's address as pyproject.toml states it, the one place where it is decided."""
+    urls = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    return PAGES.sub(urls["Documentation"], ADDRESS.sub(urls["Repository"], text))
+
+
+def write_address(root: Path, names: list[str] = (), check: bool = False) -> list[Path]:
+    """Write the address into the configuration, the README and the chapters; list the files that differed."""
+    different = []
+    for path in [root / "_config.yml", root / "README.md", *twins(root, names)]:
+        text = path.read_text("utf-8") if path.exists() else ""
+        if (new := addressed(root, text)) != text:
+            different.append(path)
+            if not check:
+                path.write_text(new, "utf-8")
+    return different
+
+
+def prepared(twin: Path) -> NotebookNode:
+    """The notebook of a chapter before it runs: the text's cells with lasting ids, and its digest."""
+    source = read(twin)
+    metadata = {key: value for key, value in source.metadata.items() if key != "jupytext"}
+    metadata |= {"kernelspec": KERNEL, "language_info": LANGUAGE}
+    metadata["vit_edu"] = {"digest": chapters.digest(source, twin.parents[2] / "vit_edu")}
+    notebook = nbformat.v4.new_notebook(cells=source.cells, metadata=metadata)
+    taken = set()
+    for cell in notebook.cells:
+        name, n = hashlib.sha256(cell.source.encode()).hexdigest()[:10], 1
+        while (cell_id := f"{name}-{n}") in taken:
+            n += 1
+        taken.add(cell_id)
+        cell.id = cell_id
+    return notebook
+
+
+def cells_of(notebook: NotebookNode) -> list:
+    """What text and notebook must have in common."""
+    return [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
+
+
+def in_step(twin: Path) -> bool:
+    """Whether a chapter's notebook holds this text, executed with this package."""
+    path = notebook_of(twin)
+    if not path.exists():
+        return False
+    stored, fresh = nbformat.read(path, as_version=4), prepared(twin)
+    return cells_of(stored) == cells_of(fresh) and stored.metadata == fresh.metadata
+
+
+def execute(notebook: NotebookNode, folder: Path, name: str) -> None:
+    """Run a notebook in `folder`, keeping in it no trace of when and where it ran."""
+    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | chapters.ENVIRONMENT
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
+        record_timing=False, coalesce_streams=True, store_widget_state=False, extra_arguments=["--log-level=ERROR"],
+    )
+    running = []
+    client.on_cell_start = lambda cell, cell_index: running.append(cell_index + 1)
+    try:
+        client.execute(env=environment)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+        raise ChapterError(f"{name}, cell {running[-1] if running else 1}: {text}") from None
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # holds a random id
+    notebook.metadata["language_info"] = LANGUAGE
+
+
+def sync(root: Path = ROOT, names: list[str] = (), force: bool = False, check: bool = False) -> list[str]:
+    """Bring the chapters (all, or `names`) in step, or with `check` only tell what is not; say what was done."""
+    verb = "out of step" if check else "written"
+    done = [f"{path.relative_to(root)}: {verb}" for path in write_address(root, names, check)]
+    done += [f"{path.relative_to(root)}: {verb}" for path in export(root, names, check)]
+    failures = []
+    for twin in twins(root, names):
+        if in_step(twin) and not force:
+            continue
+        path = notebook_of(twin)
+        if not check:
+            print(f"executing {twin.stem} ...", flush=True)
+            notebook = prepared(twin)
+            try:
+                execute(notebook, path.parent, twin.name)
+            except ChapterError as error:
+                failures.append(str(error))
+                continue
+            nbformat.write(notebook, path)
+        done.append(f"{path.relative_to(root)}: {verb}")
+    if failures:
+        raise ChapterError("\n\n".join(failures))
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("chapters", nargs="*", help="for example 02_attention; all if none is named")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is out of step")
+    parser.add_argument("--force", action="store_true", help="execute unchanged chapters, too")
+    options = parser.parse_args()
+    try:
+        done = sync(ROOT, options.chapters, options.force, options.check)
+    except ChapterError as error:
+        sys.exit(f"{error}")
+    print("\n".join(done) or "everything is in step")
+    return 1 if done and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
