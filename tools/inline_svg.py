@@ -1,0 +1,47 @@
+"""A Sphinx extension: put the book's own drawings (book/assets/*.svg) inline, so that they follow the page's theme.
+
+In the text they are ordinary Markdown images, and work as such on GitHub and in Jupyter.
+"""
+
+import re
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+READABLE = 0.65  # a drawing shrinks to this part of its size; on narrower pages it scrolls in a box of its own
+
+
+def inlined(svg: str, alt: str) -> str:
+    """The HTML that stands in the page for the drawing `svg`, described by `alt`."""
+    width = float(re.search(r'viewBox="\S+ \S+ (\S+)', svg).group(1))
+    drawing = svg[svg.index("<svg") :].replace(
+        "<svg",
+        f'<svg role="img" aria-label="{escape(alt)}" style="max-width: {width:g}px; min-width: {READABLE * width:g}px"',
+        1,
+    )
+    scrolls = ' tabindex="0"' if READABLE * width > 340 else ""  # so that the keyboard can scroll it
+    return f'<div class="drawing"{scrolls}>{drawing.strip()}</div>'
+
+
+class InlineSvg(SphinxPostTransform):
+    default_priority = 400
+    formats = ("html",)
+
+    def run(self, **kwargs):
+        for image in list(self.document.findall(nodes.image)):
+            uri, alt = image["uri"], image.get("alt", "").strip()
+            if not (uri.startswith("book/assets/") and uri.endswith(".svg")):
+                continue
+            if not alt:
+                logger.warning("the drawing %s has no alternative text", uri, location=image)
+            svg = (Path(self.env.srcdir) / uri).read_text("utf-8")
+            image.replace_self(nodes.raw("", inlined(svg, alt), format="html"))
+
+
+def setup(app):
+    app.add_post_transform(InlineSvg)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
