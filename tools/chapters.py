@@ -52,7 +52,12 @@ def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
 
 def title(notebook: NotebookNode) -> str:
     """The text of the chapter's first heading."""
-    return next(iter(re.findall(r"^# (.+?)\s*$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)), "")
+    return next(
+        iter(
+            re.findall(r"^# (.+?)\s*$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
+        ),
+        "",
+    )
 
 
 def module_of(cell: NotebookNode) -> str | None:
@@ -94,7 +99,11 @@ def package_files(sources: Iterable[str], package: Path) -> list[Path]:
             if name == "widgets":
                 new = {path for path in (package / "widgets").rglob("*") if path.suffix in (".py", ".js", ".css")}
             else:
-                new = {modules[name if name in modules else "__init__"]} if "__init__" in modules or name in modules else set()
+                new = (
+                    {modules[name if name in modules else "__init__"]}
+                    if "__init__" in modules or name in modules
+                    else set()
+                )
             sources += [path.read_text("utf-8") for path in new - files if path.suffix == ".py"]
             files |= new
     return sorted(files)

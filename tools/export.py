@@ -21,7 +21,11 @@ def split_cell(source: str, where: str) -> tuple[list[str], str]:
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        what = "IPython magics and shell lines cannot be exported" if error.text and error.text.strip()[:1] in "%!?" else error.msg
+        what = (
+            "IPython magics and shell lines cannot be exported"
+            if error.text and error.text.strip()[:1] in "%!?"
+            else error.msg
+        )
         raise ChapterError(f"{where}, line {error.lineno}: {what}: {(error.text or '').strip()}") from None
     lines = source.split("\n")
     lines[0] = None
@@ -62,7 +66,9 @@ def export(root: Path = ROOT, names: list[str] = (), check: bool = False) -> lis
     for twin in twins(root, names):
         for name, source in modules(twin).items():
             if name in owner:
-                raise ChapterError(f"vit_edu/{name}.py is marked in {owner[name]} and in {twin.name}; one chapter writes a module")
+                raise ChapterError(
+                    f"vit_edu/{name}.py is marked in {owner[name]} and in {twin.name}; one chapter writes a module"
+                )
             owner[name] = twin.name
             path = root / "vit_edu" / f"{name}.py"
             if not path.exists() or path.read_text("utf-8") != source:

@@ -84,10 +84,18 @@ def in_step(twin: Path) -> bool:
 def execute(notebook: NotebookNode, folder: Path, name: str) -> None:
     """Run a notebook in `folder`, keeping in it no trace of when and where it ran."""
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | chapters.ENVIRONMENT
-    environment["PYTHONPATH"] = os.pathsep.join([str(folder.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(folder.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    ).rstrip(os.pathsep)
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}},
-        record_timing=False, coalesce_streams=True, store_widget_state=False, extra_arguments=["--log-level=ERROR"],
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        coalesce_streams=True,
+        store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],
     )
     running = []
     client.on_cell_start = lambda cell, cell_index: running.append(cell_index + 1)
