@@ -72,14 +72,14 @@ def is_colab_cell(cell: NotebookNode) -> bool:
 
 
 def imports(source: str) -> set[str]:
-    """Every module imported anywhere in Python source, in dotted form; `from a import b` gives "a" and "a.b"."""
+    """Every module imported anywhere in Python source, in dotted form; `from a import b` gives "a.b"."""
     lines = (re.sub(r"^(\s*)[%!?].*", r"\1pass", line) for line in source.split("\n"))  # IPython's own lines
     found = set()
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 

@@ -68,7 +68,7 @@ def modules_in_reading_order(root: Path = ROOT) -> list[str]:
                 problems.append(
                     f"vit_edu/{name}.py imports vit_edu.{other}, which is not of its own or an earlier chapter"
                 )
-        if used == {""}:
+        if "" in used:
             problems.append(f"vit_edu/{name}.py imports vit_edu as a whole: name the module")
     return problems
 

@@ -1,0 +1,380 @@
+"""The pipeline from text to notebook to package: that it keeps everything, notices everything, and changes no byte in vain."""
+
+import builtins
+import dis
+import importlib.util
+import inspect
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+import chapters
+import check
+import export
+import nbformat
+import pytest
+import setup_env
+import sync
+from chapters import ChapterError
+
+ROOT = Path(__file__).resolve().parents[1]
+COLAB = """
+try:
+    import vit_edu
+except ImportError:
+    %pip install -q --no-deps git+https://github.com/OWNER/vit-edu
+"""
+
+
+def code(source: str, options: str = "") -> str:
+    return f"```{{code-cell}} ipython3\n{options}{textwrap.dedent(source).strip()}\n```\n\n"
+
+
+FIRST = code(COLAB, ":tags: [remove-cell]\n")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A small project of two chapters, the second using the module of the first."""
+    (tmp_path / "book" / "text").mkdir(parents=True)
+    (tmp_path / "vit_edu").mkdir()
+    (tmp_path / "vit_edu" / "__init__.py").write_text("")
+    (tmp_path / "README.md").write_text("https://github.com/OWNER/vit-edu and https://OWNER.github.io/vit-edu/x\n")
+    (tmp_path / "_config.yml").write_text("url: https://github.com/OWNER/vit-edu\n")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    sync.write_address(tmp_path)
+    write(tmp_path, "01_first", "# First\n\n" + FIRST + code("# vit_edu/first.py\nSIZE = 2") + code("print(SIZE)"))
+    second = code("from vit_edu.first import SIZE\nprint(SIZE)") + code(
+        "# vit_edu/second.py\nfrom vit_edu.first import SIZE"
+    )
+    write(tmp_path, "02_second", "# Second\n\n" + FIRST + second)
+    sync.write_address(tmp_path)
+    export.export(tmp_path)
+    return tmp_path
+
+
+def write(project: Path, name: str, text: str) -> Path:
+    path = project / "book" / "text" / f"{name}.md"
+    path.write_text(text)
+    return path
+
+
+def files(project: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file's content and time of last change."""
+    return {
+        str(p): (p.read_bytes(), p.stat().st_mtime_ns)
+        for p in project.rglob("*.*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+
+
+# The project itself
+
+
+@pytest.mark.parametrize("function", check.CHECKS, ids=lambda f: f.__name__)
+def test_project(function):
+    assert function(ROOT) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "vit_edu").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_module_stands_alone(path):
+    """No function of a module uses a name that only the notebook had."""
+    known = {*vars(importlib.import_module(f"vit_edu.{path.stem}")), *vars(builtins)}
+
+    def unknown(code):
+        for step in dis.get_instructions(code):
+            if step.opname == "LOAD_GLOBAL" and step.argval not in known:
+                yield f"{code.co_name}: {step.argval}"
+        for constant in filter(inspect.iscode, code.co_consts):
+            yield from unknown(constant)
+
+    assert list(unknown(compile(path.read_text(), path.name, "exec"))) == []
+
+
+# Export
+
+
+def test_export_keeps_everything(project):
+    """Constants, decorators, comments, strings, `from __future__` and imports after definitions survive, in order."""
+    cells = [
+        "# vit_edu/first.py\nfrom __future__ import annotations\n\nimport math\n\nTAU = 2 * math.pi  # a constant\nTEXT = '''one\n\n\n%two'''",
+        "# vit_edu/first.py\nimport functools\n\n\n@functools.cache\ndef half(x: Unknown) -> float:\n    # why\n    return x / 2",
+        "print('not exported')",
+        "# vit_edu/first.py\n\nfrom __future__ import (\n    generator_stop,\n)\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Pair:\n    left: int = 1",
+    ]
+    write(project, "01_first", "# The first chapter\n\n" + FIRST + "".join(map(code, cells)))
+    (path,) = export.export(project)
+    source = path.read_text()
+    assert source == textwrap.dedent('''\
+        """The first chapter.
+
+        Written by tools/export.py from book/text/01_first.md: edit that file, then `make sync`.
+        """
+
+        from __future__ import annotations, generator_stop
+
+        import math
+
+        TAU = 2 * math.pi  # a constant
+        TEXT = \'\'\'one
+
+
+        %two\'\'\'
+
+
+        import functools
+
+
+        @functools.cache
+        def half(x: Unknown) -> float:
+            # why
+            return x / 2
+
+
+        from dataclasses import dataclass
+
+
+        @dataclass
+        class Pair:
+            left: int = 1
+        ''')
+    spec = importlib.util.spec_from_file_location("exported_first", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.half(3) == 1.5 and module.Pair().left == 1 and "%two" in module.TEXT
+    assert export.export(project) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("# vit_edu/first.py\n%pip install x", "01_first.md, cell 3, line 2: IPython magics"),
+        ("# vit_edu/first.py\nx = 1\n!ls", "01_first.md, cell 3, line 3: IPython magics"),
+        ("# vit_edu/first.py\ndef broken(:", "01_first.md, cell 3, line 2"),
+        ("# vit_edu/first.py (continued)\nx = 1", "01_first.md, cell 3: the first line must be"),
+        ("# vit_edu/first.py\nfrom __future__ import annotations; x = 1", "01_first.md, cell 3: give each"),
+    ],
+)
+def test_export_refuses_what_it_cannot_keep(project, cell, message):
+    write(project, "01_first", "# First\n\n" + FIRST + code(cell))
+    before = files(project)
+    with pytest.raises(ChapterError, match=message):
+        export.export(project)
+    assert files(project) == before
+
+
+def test_export_refuses_a_module_of_two_chapters(project):
+    write(project, "02_second", "# Second\n\n" + FIRST + code("# vit_edu/first.py\nSIZE = 3"))
+    with pytest.raises(ChapterError, match="first.py is marked in 01_first.md and in 02_second.md"):
+        export.export(project)
+
+
+# Sync
+
+
+def test_sync_writes_once_and_executes_only_what_changed(project):
+    assert len(sync.sync(project)) == 2
+    before = files(project)
+    assert sync.sync(project) == [] == sync.sync(project, check=True)
+    assert files(project) == before
+
+    sync.sync(project, force=True)  # the same bytes again, whatever the machine's clock says
+    assert {name: content for name, (content, _) in files(project).items()} == {
+        name: content for name, (content, _) in before.items()
+    }
+
+    write(project, "03_third", "# Third\n\n" + FIRST + code("1 + 1"))
+    assert sync.sync(project) == ["book/03_third.ipynb: written"]
+
+    text = project / "book" / "text" / "01_first.md"  # a change of the package reaches the chapters that use it
+    text.write_text(text.read_text().replace("SIZE = 2", "SIZE = 5"))
+    assert sync.sync(project, check=True) == ["vit_edu/first.py: out of step", "book/01_first.ipynb: out of step"]
+    assert sync.sync(project) == [
+        "vit_edu/first.py: written",
+        "book/01_first.ipynb: written",
+        "book/02_second.ipynb: written",
+    ]
+    notebook = nbformat.read(project / "book" / "02_second.ipynb", as_version=4)
+    assert "5" in [output.text.strip() for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def test_sync_names_the_failing_cell_and_keeps_the_notebook(project):
+    sync.sync(project)
+    stored = (project / "book" / "02_second.ipynb").read_bytes()
+    write(project, "02_second", "# Second\n\n" + FIRST + code("1 + 1") + code("1 / 0"))
+    with pytest.raises(ChapterError, match="(?s)02_second.md, cell 4.*ZeroDivisionError"):
+        sync.sync(project)
+    assert (project / "book" / "02_second.ipynb").read_bytes() == stored
+
+
+def test_sync_of_one_chapter_leaves_broken_others_alone(project):
+    write(project, "01_first", "# First\n\n" + FIRST + code("# vit_edu/first.py\ndef broken(:"))
+    assert sync.sync(project, ["02_second"]) == ["book/02_second.ipynb: written"]
+    with pytest.raises(ChapterError, match="no chapter 04_none"):
+        sync.sync(project, ["04_none"])
+
+
+def test_address_has_one_source(project):
+    pyproject = project / "pyproject.toml"
+    urls = 'Repository = "https://github.com/somebody/vit-edu"\nDocumentation = "https://somebody.github.io/vit-edu"\n'
+    text = pyproject.read_text()
+    pyproject.write_text(text[: text.index("Repository")] + urls + text[text.index("[tool.setuptools") :])
+    assert len(check.address_is_one(project)) == 4
+    sync.write_address(project)
+    assert (
+        project / "README.md"
+    ).read_text() == "https://github.com/somebody/vit-edu and https://somebody.github.io/vit-edu/x\n"
+    assert "git+https://github.com/somebody/vit-edu" in (project / "book" / "text" / "01_first.md").read_text()
+    assert check.address_is_one(project) == []
+
+
+def test_a_chapter_depends_on_what_it_imports(project):
+    package = project / "vit_edu"
+    (package / "widgets").mkdir()
+    for name in "widgets/__init__.py", "widgets/a.js", "unrelated.py":
+        (package / name).write_text("")
+    (package / "recorded" / "run").mkdir(parents=True)
+    (package / "recorded" / "run" / "run.json").write_text("{}")
+
+    def depends(source):
+        return [str(path.relative_to(package)) for path in chapters.package_files([source], package)]
+
+    assert depends("import torch") == []
+    assert depends("import vit_edu.second") == ["first.py", "second.py"]
+    assert depends("def f():\n    from vit_edu import second") == ["first.py", "second.py"]
+    assert depends("%time 1\nfrom vit_edu import create_vit") == ["__init__.py"]
+    assert depends("from vit_edu.widgets import A") == ["widgets/__init__.py", "widgets/a.js"]
+    assert depends("from vit_edu import first\nrun = 'recorded/run'") == ["first.py", "recorded/run/run.json"]
+
+
+# The checks notice what they are for
+
+
+def plant(project: Path, name: str, old: str, new: str) -> None:
+    path = project / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+SVG = '<svg class="fig" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">\n<style>\n.fig text {}\n</style>\n<path id="a-x"/>\n</svg>'
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "old", "new", "problem"),
+    [
+        (
+            check.notebooks_in_step,
+            "book/01_first.ipynb",
+            "print(SIZE)",
+            "print(SIZE + 1)",
+            "01_first.ipynb is out of step",
+        ),
+        (check.notebooks_in_step, "book/text/01_first.md", "# First", "# Other", "01_first.ipynb is out of step"),
+        (check.notebooks_in_step, "vit_edu/first.py", "SIZE = 2", "SIZE = 3", "02_second.ipynb is out of step"),
+        (check.modules_in_step, "vit_edu/first.py", "SIZE = 2", "SIZE = 3", "vit_edu/first.py is not what"),
+        (
+            check.modules_in_step,
+            "book/text/01_first.md",
+            "# vit_edu/first.py",
+            "# no mark",
+            "vit_edu/first.py is exported by no",
+        ),
+        (
+            check.modules_in_reading_order,
+            "vit_edu/first.py",
+            "SIZE",
+            "import vit_edu.second\nSIZE",
+            "imports vit_edu.second",
+        ),
+        (
+            check.modules_in_reading_order,
+            "vit_edu/first.py",
+            "SIZE",
+            "from vit_edu.widgets import A\nSIZE",
+            "imports vit_edu.widgets",
+        ),
+        (check.notebooks_run_in_colab, "book/text/01_first.md", "print(SIZE)", "import pandas", "imports pandas"),
+        (check.notebooks_run_in_colab, "book/text/01_first.md", "remove-cell", "keep-cell", "tagged remove-cell"),
+        (
+            check.outputs_are_clean,
+            "book/01_first.ipynb",
+            '"name": "stdout"',
+            '"name": "stderr"',
+            "printed on stderr: 2",
+        ),
+        (check.address_is_one, "_config.yml", "OWNER", "elsewhere", "_config.yml gives another address"),
+        (check.drawings_share_the_palette, "book/assets/a.svg", 'id="a-x"', 'id="x"', "the id x must begin"),
+        (check.drawings_share_the_palette, "book/assets/a.svg", "<path", '<path fill="#fff"', "colours #fff do not"),
+        (
+            check.drawings_share_the_palette,
+            "book/assets/a.svg",
+            ".fig text {}",
+            "",
+            "a.svg: its <style> is not the one of",
+        ),
+        (check.drawings_share_the_palette, "book/assets/a.svg", "</svg>", "", "a.svg is not well-formed"),
+    ],
+)
+def test_check_notices(project, function, name, old, new, problem):
+    if "drawings" in function.__name__:
+        (project / "book" / "assets").mkdir()
+        for letter in "abc":
+            (project / "book" / "assets" / f"{letter}.svg").write_text(SVG.replace("a-x", f"{letter}-x"))
+    else:
+        sync.sync(project)
+    assert function(project) == []
+    if name == "_config.yml":
+        (project / name).write_text("url: https://github.com/elsewhere/vit-edu\n")
+    else:
+        plant(project, name, old, new)
+    assert any(problem in found for found in function(project)), function(project)
+
+
+def test_check_notices_errors_and_pictures_without_words(project):
+    write(
+        project,
+        "03_third",
+        "# Third\n\n"
+        + FIRST
+        + code("1 / 0", ":tags: [raises-exception]\n")
+        + code("from IPython.display import SVG\nSVG('<svg/>')"),
+    )
+    sync.sync(project)
+    (problem,) = check.outputs_are_clean(project)
+    assert "03_third.ipynb, cell 4 shows a picture" in problem
+    plant(project, "book/03_third.ipynb", "raises-exception", "other-tag")
+    assert any("holds an error: ZeroDivisionError" in found for found in check.outputs_are_clean(project))
+
+
+# The environment's repair
+
+
+MISMATCH = (1, "None\n", "Traceback ...\nRuntimeError: operator torchvision::nms does not exist\n")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (MISMATCH, True),
+        ((0, "None\n", ""), False),
+        ((1, "12.8\n", MISMATCH[2]), False),
+        ((1, "None\n", "ModuleNotFoundError: No module named 'torchvision'"), False),
+        ((1, "", "ModuleNotFoundError: No module named 'torch'"), False),
+    ],
+)
+def test_repair_only_of_precisely_that_failure(found, expected):
+    assert setup_env.is_mismatch(*found) is expected
+
+
+def test_repair_is_written_verified_and_taken_away(tmp_path):
+    path = tmp_path / "torchvision_on_cpu.pth"
+
+    def probe():  # fails as known until the repair stands
+        return (0, "None\n", "") if path.exists() else MISMATCH
+
+    assert setup_env.repair(tmp_path, probe) and path.exists()
+    assert setup_env.repair(tmp_path, lambda: (0, "None\n", "")) == "" and not path.exists()
+    with pytest.raises(RuntimeError, match="did not help"):
+        setup_env.repair(tmp_path, lambda: MISMATCH)
+    assert list(tmp_path.iterdir()) == []
