@@ -34,9 +34,10 @@ def code(source: str, options: str = "") -> str:
 FIRST = code(COLAB, ":tags: [remove-cell]\n")
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A small project of two chapters, the second using the module of the first."""
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A small project of two chapters, the second using the module of the first; not yet executed."""
+    tmp_path = tmp_path_factory.mktemp("original")
     (tmp_path / "book" / "text").mkdir(parents=True)
     (tmp_path / "vit_edu").mkdir()
     (tmp_path / "vit_edu" / "__init__.py").write_text("")
@@ -52,6 +53,24 @@ def project(tmp_path):
     sync.write_address(tmp_path)
     export.export(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def executed(original, tmp_path_factory):
+    """The same after `make sync`."""
+    folder = shutil.copytree(original, tmp_path_factory.mktemp("executed") / "project")
+    assert len(sync.sync(folder)) == 2
+    return folder
+
+
+@pytest.fixture
+def project(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "project")
+
+
+@pytest.fixture
+def synced(executed, tmp_path):
+    return shutil.copytree(executed, tmp_path / "project")
 
 
 def write(project: Path, name: str, text: str) -> Path:
@@ -173,39 +192,37 @@ def test_export_refuses_a_module_of_two_chapters(project):
 # Sync
 
 
-def test_sync_writes_once_and_executes_only_what_changed(project):
-    assert len(sync.sync(project)) == 2
-    before = files(project)
-    assert sync.sync(project) == [] == sync.sync(project, check=True)
-    assert files(project) == before
+def test_sync_writes_once_and_executes_only_what_changed(synced):
+    before = files(synced)
+    assert sync.sync(synced) == [] == sync.sync(synced, check=True)
+    assert files(synced) == before
 
-    sync.sync(project, force=True)  # the same bytes again, whatever the machine's clock says
-    assert {name: content for name, (content, _) in files(project).items()} == {
+    sync.sync(synced, force=True)  # the same bytes again, whatever the machine's clock says
+    assert {name: content for name, (content, _) in files(synced).items()} == {
         name: content for name, (content, _) in before.items()
     }
 
-    write(project, "03_third", "# Third\n\n" + FIRST + code("1 + 1"))
-    assert sync.sync(project) == ["book/03_third.ipynb: written"]
+    write(synced, "03_third", "# Third\n\n" + FIRST + code("1 + 1"))
+    assert sync.sync(synced) == ["book/03_third.ipynb: written"]
 
-    text = project / "book" / "text" / "01_first.md"  # a change of the package reaches the chapters that use it
+    text = synced / "book" / "text" / "01_first.md"  # a change of the package reaches the chapters that use it
     text.write_text(text.read_text().replace("SIZE = 2", "SIZE = 5"))
-    assert sync.sync(project, check=True) == ["vit_edu/first.py: out of step", "book/01_first.ipynb: out of step"]
-    assert sync.sync(project) == [
+    assert sync.sync(synced, check=True) == ["vit_edu/first.py: out of step", "book/01_first.ipynb: out of step"]
+    assert sync.sync(synced) == [
         "vit_edu/first.py: written",
         "book/01_first.ipynb: written",
         "book/02_second.ipynb: written",
     ]
-    notebook = nbformat.read(project / "book" / "02_second.ipynb", as_version=4)
+    notebook = nbformat.read(synced / "book" / "02_second.ipynb", as_version=4)
     assert "5" in [output.text.strip() for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def test_sync_names_the_failing_cell_and_keeps_the_notebook(project):
-    sync.sync(project)
-    stored = (project / "book" / "02_second.ipynb").read_bytes()
-    write(project, "02_second", "# Second\n\n" + FIRST + code("1 + 1") + code("1 / 0"))
+def test_sync_names_the_failing_cell_and_keeps_the_notebook(synced):
+    stored = (synced / "book" / "02_second.ipynb").read_bytes()
+    write(synced, "02_second", "# Second\n\n" + FIRST + code("1 + 1") + code("1 / 0"))
     with pytest.raises(ChapterError, match="(?s)02_second.md, cell 4.*ZeroDivisionError"):
-        sync.sync(project)
-    assert (project / "book" / "02_second.ipynb").read_bytes() == stored
+        sync.sync(synced)
+    assert (synced / "book" / "02_second.ipynb").read_bytes() == stored
 
 
 def test_sync_of_one_chapter_leaves_broken_others_alone(project):
@@ -316,35 +333,33 @@ SVG = '<svg class="fig" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">\n<
         (check.drawings_share_the_palette, "book/assets/a.svg", "</svg>", "", "a.svg is not well-formed"),
     ],
 )
-def test_check_notices(project, function, name, old, new, problem):
+def test_check_notices(synced, function, name, old, new, problem):
     if "drawings" in function.__name__:
-        (project / "book" / "assets").mkdir()
+        (synced / "book" / "assets").mkdir()
         for letter in "abc":
-            (project / "book" / "assets" / f"{letter}.svg").write_text(SVG.replace("a-x", f"{letter}-x"))
-    else:
-        sync.sync(project)
-    assert function(project) == []
+            (synced / "book" / "assets" / f"{letter}.svg").write_text(SVG.replace("a-x", f"{letter}-x"))
+    assert function(synced) == []
     if name == "_config.yml":
-        (project / name).write_text("url: https://github.com/elsewhere/vit-edu\n")
+        (synced / name).write_text("url: https://github.com/elsewhere/vit-edu\n")
     else:
-        plant(project, name, old, new)
-    assert any(problem in found for found in function(project)), function(project)
+        plant(synced, name, old, new)
+    assert any(problem in found for found in function(synced)), function(synced)
 
 
-def test_check_notices_errors_and_pictures_without_words(project):
+def test_check_notices_errors_and_pictures_without_words(synced):
     write(
-        project,
+        synced,
         "03_third",
         "# Third\n\n"
         + FIRST
         + code("1 / 0", ":tags: [raises-exception]\n")
         + code("from IPython.display import SVG\nSVG('<svg/>')"),
     )
-    sync.sync(project)
-    (problem,) = check.outputs_are_clean(project)
+    sync.sync(synced)
+    (problem,) = check.outputs_are_clean(synced)
     assert "03_third.ipynb, cell 4 shows a picture" in problem
-    plant(project, "book/03_third.ipynb", "raises-exception", "other-tag")
-    assert any("holds an error: ZeroDivisionError" in found for found in check.outputs_are_clean(project))
+    plant(synced, "book/03_third.ipynb", "raises-exception", "other-tag")
+    assert any("holds an error: ZeroDivisionError" in found for found in check.outputs_are_clean(synced))
 
 
 # The environment's repair
