@@ -1,6 +1,7 @@
-"""A Sphinx extension: put the book's own drawings (book/assets/*.svg) inline, so that they follow the page's theme.
+"""A Sphinx extension: what the pages need that Sphinx and its theme do not give.
 
-In the text they are ordinary Markdown images, and work as such on GitHub and in Jupyter.
+The book's own drawings (book/assets/*.svg) are put inline, so that they follow the page's theme; in the text they
+are ordinary Markdown images, and work as such on GitHub and in Jupyter.
 """
 
 import re
@@ -42,6 +43,14 @@ class InlineSvg(SphinxPostTransform):
             image.replace_self(nodes.raw("", inlined(svg, alt), format="html"))
 
 
+def mend_citations(app, page, template, context, doctree):
+    """Docutils calls a bibliography a list of items that are none, which confuses screen readers."""
+    context["body"] = context.get("body", "").replace(
+        '<div role="list" class="citation-list">', '<div class="citation-list">'
+    )
+
+
 def setup(app):
     app.add_post_transform(InlineSvg)
+    app.connect("html-page-context", mend_citations)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

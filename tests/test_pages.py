@@ -1,0 +1,191 @@
+"""The built pages in a real browser: every page, over http and file://, light and dark, on a phone and on a desk."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from chapters import ROOT, twins
+
+PAGES = [f"book/{path.stem}.html" for path in (*twins(), *sorted((ROOT / "book").glob("*.md")))]
+CHAPTERS = [f"book/{path.stem}.html" for path in twins()]
+THEMES = "light", "dark"
+WIDTHS = 390, 1280
+
+# Runs in the page: what a reader would see to be wrong, as a list of sentences.
+LOOK = """async theme => {
+  if (window.MathJax?.startup) await MathJax.startup.promise;
+  const problems = [], article = document.querySelector(".bd-article") ?? document.body;
+  const expect = (good, problem) => good || problems.push(problem);
+  const name = element => element.outerHTML.slice(0, 120);
+
+  expect(document.documentElement.dataset.theme === theme, `the theme is ${document.documentElement.dataset.theme}`);
+  expect(article.innerText.trim().length > 5, "the page is empty");
+  expect(!article.innerText.includes("Traceback (most recent call last)"), "a traceback");
+  const { scrollWidth, clientWidth } = document.documentElement;
+  expect(scrollWidth <= clientWidth, `the page is ${scrollWidth} wide in a window of ${clientWidth}`);
+  for (const formula of article.querySelectorAll(".math"))
+    expect(formula.querySelector("mjx-container") && !formula.querySelector("mjx-merror, [data-mjx-error]"), `not typeset: ${name(formula)}`);
+  for (const image of document.images) {
+    image.loading = "eager";
+    await image.decode().catch(() => {});
+    expect(image.naturalWidth > 0, `not loaded: ${name(image)}`);
+    if (!article.contains(image)) continue;
+    expect(image.alt.trim().length > 9, `no alternative text: ${name(image)}`);
+    expect(getComputedStyle(image).filter === "none", `altered: ${name(image)}`);
+  }
+  for (const drawing of article.querySelectorAll(".drawing > svg")) {
+    expect(drawing.getAttribute("aria-label").length > 9, `no alternative text: ${name(drawing)}`);
+    const text = drawing.querySelector("text");
+    const size = text ? parseFloat(getComputedStyle(text).fontSize) * drawing.clientWidth / drawing.viewBox.baseVal.width : 16;
+    expect(size > 9, `a drawing with text of ${size.toFixed(1)} pixels: ${name(drawing)}`);
+    for (const text of drawing.querySelectorAll("text")) {
+      const inside = text.getBoundingClientRect(), box = drawing.getBoundingClientRect();
+      expect(inside.left >= box.left - 1 && inside.right <= box.right + 1, `cut off in a drawing: ${text.textContent}`);
+    }
+  }
+  return problems;
+}"""
+
+
+@pytest.fixture(scope="module")
+def reader(browser, site):
+    """Open a page as a reader with a theme and a window width would: the page, and what goes wrong in it."""
+    windows = {}
+
+    def window(theme, width):
+        context = browser.new_context(
+            color_scheme=theme, viewport={"width": width, "height": 844}, has_touch=width < 500, reduced_motion="reduce"
+        )
+        page, troubles = context.new_page(), []
+
+        def gate(route):
+            if route.request.url.startswith((site.http, site.file, "data:", "blob:")):
+                route.continue_()
+            else:
+                troubles.append(f"asks for {route.request.url}")
+                route.abort()
+
+        page.route("**/*", gate)
+        page.on("console", lambda message: message.type == "error" and troubles.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+        return page, troubles
+
+    def open_page(address, theme="light", width=1280):
+        if (theme, width) not in windows:
+            windows[theme, width] = window(theme, width)
+        page, troubles = windows[theme, width]
+        page.goto("about:blank")
+        troubles.clear()
+        page.goto(address)
+        return page, troubles
+
+    yield open_page
+    for page, _ in windows.values():
+        page.context.close()
+
+
+def test_every_page_is_built(site):
+    assert sorted(PAGES) == site.pages
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@pytest.mark.parametrize("name", [*PAGES, "search.html"])
+def test_page(reader, site, name, scheme):
+    """Nothing from elsewhere, no errors, mathematics and pictures there and unaltered, no sideways scrolling."""
+    for theme in THEMES:
+        for width in WIDTHS:
+            page, troubles = reader(f"{getattr(site, scheme)}/{name}", theme, width)
+            assert (theme, width, troubles + page.evaluate(LOOK, theme)) == (theme, width, [])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_accessible(reader, site, name):
+    """axe-core finds nothing serious or critical."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    for theme, width in zip(THEMES, WIDTHS, strict=True):
+        page, _ = reader(f"{site.http}/{name}", theme, width)
+        page.evaluate(LOOK, theme)  # waits for the mathematics
+        found = [v for v in axe.run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+        assert [(theme, v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+class Links(HTMLParser):
+    """The ids and links of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.ids, self.links = set(), []
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids |= {attributes[key] for key in ("id", "name") if key in attributes}
+        self.links += [attributes[key] for key in ("href", "src") if attributes.get(key) and tag != "use"]
+
+
+def test_no_broken_links(site):
+    """Every link inside the book leads to a file, and to a place in it, that exists."""
+    pages = {path: Links(path) for path in site.folder.rglob("*.html") if "_static" not in path.parts}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            if urlsplit(link).scheme or link.startswith("//"):
+                continue
+            address, place = urldefrag(link.split("?")[0] if "#" not in link else link)
+            target = (path.parent / unquote(urlsplit(address).path)).resolve() if address else path
+            if not target.exists() or (place and target in pages and unquote(place) not in pages[target].ids):
+                broken.append(f"{path.relative_to(site.folder)} → {link}")
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_buttons(reader, site, name):
+    """Search, download, theme and Colab, which opens this very notebook."""
+    page, _ = reader(f"{site.http}/{name}")
+    notebook = f"book/{Path(name).stem}.ipynb"
+    colab = page.locator("a[href^='https://colab.research.google.com/']").first.get_attribute("href")
+    assert colab.startswith("https://colab.research.google.com/github/") and colab.endswith(
+        f"/vit-edu/blob/main/{notebook}"
+    )
+    assert (ROOT / notebook).exists()
+    assert page.locator("button.search-button__button:visible").count() == 1
+    assert page.locator(".btn-download-source-button").first.get_attribute("href").endswith(".ipynb")
+    before = page.evaluate("document.documentElement.dataset.mode")
+    page.locator("button.theme-switch-button:visible").click()
+    assert page.evaluate("document.documentElement.dataset.mode") != before
+    page.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_copy_button_copies_the_code(browser, site, name):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{site.http}/{name}")
+    block = page.locator("div.cell_input:visible").first
+    block.hover()
+    block.locator("button.copybtn").click()
+    code = block.locator("pre").first.inner_text().strip()
+    assert code and page.evaluate("navigator.clipboard.readText()").strip() == code
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_search_finds(reader, site, scheme):
+    page, _ = reader(f"{getattr(site, scheme)}/search.html?q=token")
+    page.locator("#search-results li a[href*='glossary']").first.wait_for()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_solutions_are_folded_and_open(reader, site, name):
+    """Every solution is closed at first and opens by keyboard."""
+    page, _ = reader(f"{site.http}/{name}")
+    solutions = page.locator(".solution.dropdown, details.solution, .solution.toggle")
+    for i in range(solutions.count()):
+        solution = solutions.nth(i)
+        button = solution.locator("button.toggle-button, summary").first
+        body = solution.locator("div.highlight, .solution-content, p:not(.admonition-title)").first
+        assert not body.is_visible()
+        button.press("Enter")
+        body.wait_for(state="visible")
