@@ -81,12 +81,10 @@ def in_step(twin: Path) -> bool:
     return cells_of(stored) == cells_of(fresh) and stored.metadata == fresh.metadata
 
 
-def execute(notebook: NotebookNode, folder: Path, name: str) -> None:
-    """Run a notebook in `folder`, keeping in it no trace of when and where it ran."""
-    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | chapters.ENVIRONMENT
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(folder.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    ).rstrip(os.pathsep)
+def execute(notebook: NotebookNode, name: str, folder: Path, library: Path) -> None:
+    """Run a notebook in `folder` with the `vit_edu` of `library`, keeping no trace of when and where it ran."""
+    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    environment |= chapters.ENVIRONMENT | {"PYTHONPATH": str(library)}
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -125,7 +123,7 @@ def sync(root: Path = ROOT, names: list[str] = (), force: bool = False, check: b
             print(f"executing {twin.stem} ...", flush=True)
             notebook = prepared(twin)
             try:
-                execute(notebook, path.parent, twin.name)
+                execute(notebook, twin.name, path.parent, root)
             except ChapterError as error:
                 failures.append(str(error))
                 continue
