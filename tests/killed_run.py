@@ -1,0 +1,77 @@
+"""A small training run that kills itself, as a crash would: `killed_run.py OUT [MOMENT NUMBER]`.
+
+MOMENT is `before`, `during` or `after` (the writing of the state number NUMBER), or `step`.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, TensorDataset
+
+from vit_edu import VisionTransformer, training
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(moment: str, number: int):
+    """Arrange for this process to be killed at the given moment; returns the loop's `after_step`."""
+    written_beside, count = training.written_beside, [0]
+
+    @contextlib.contextmanager
+    def killing(path):
+        ours = Path(path).name == "state.pt"
+        count[0] += ours
+        now = ours and count[0] == number
+        if now and moment == "before":
+            die()
+        with written_beside(path) as temporary:
+            yield temporary
+            if now and moment == "during":
+                os.truncate(temporary, temporary.stat().st_size // 2)
+                die()
+        if now and moment == "after":
+            die()
+
+    def after_step(state):
+        count[0] += moment == "step"
+        if moment == "step" and count[0] == number:
+            die()
+
+    training.written_beside = killing
+    return after_step
+
+
+def run(out: str, after_step=None) -> None:
+    """Three epochs with everything on that uses chance: dropout, drop-path, noise, averaging."""
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(96, 1, 8, 8), torch.arange(96) % 4)
+    model = VisionTransformer(
+        img_size=8, patch_size=4, in_channels=1, num_classes=4, embed_dim=16, depth=2, n_heads=2,
+        drop_rate=0.1, attn_drop_rate=0.1, drop_path_rate=0.1,
+    )  # fmt: skip
+    training.train(
+        model,
+        DataLoader(data, batch_size=8, shuffle=True),
+        training.TrainingConfig(epochs=3, lr=1e-3, warmup_epochs=1),
+        evaluate=lambda m: training.evaluate(m, DataLoader(data, 96)),
+        prepare_batch=lambda images, labels: (images + 0.1 * torch.randn_like(images), labels),
+        averaged=AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9)),
+        after_step=after_step,
+        out=out,
+        resume=True,
+        save_every=2,
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    hook = arm(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else None
+    print("begun", flush=True)
+    run(sys.argv[1], hook)
