@@ -21,7 +21,7 @@ from vit_edu.patches import (
 
 @torch.no_grad()
 def init_weights(model: nn.Module) -> None:
-    """Start a `VisionTransformer` as the paper's code does: Xavier per matrix, a zero head."""
+    """Start a ViT as the paper's code does: Xavier's scale per matrix, a zero head."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             # q, k and v are three matrices in one: each has a scale by its own size.
@@ -40,7 +40,7 @@ def init_weights(model: nn.Module) -> None:
 
 
 def choose(what: str, value: str, allowed: tuple[str, ...]) -> str:
-    """Return `value` if it is one of `allowed`; otherwise a ValueError that lists them."""
+    """Return `value` if it is one of `allowed`; else a ValueError that lists them."""
     if value not in allowed:
         options = ", ".join(map(repr, allowed))
         raise ValueError(f"unknown {what} {value!r}; choose one of {options}")
@@ -52,25 +52,28 @@ def learned(n: int, dim: int) -> nn.Parameter | None:
     return nn.Parameter(torch.zeros(1, n, dim)) if n else None
 
 
-def make_positions(kind: str, n_cls: int, grid: tuple[int, int], dim: int) -> Tensor | None:
-    """Positions (1, [1+]N, D): a parameter, a fixed tensor (zero for the class token), or None."""
+def make_positions(
+    kind: str, n_cls: int, grid: tuple[int, int], dim: int
+) -> Tensor | None:
+    """Positions (1, [1+]N, D): a parameter ("learned"), a fixed tensor, or None."""
     if choose("positions", kind, ("learned", "sincos2d", "none")) == "learned":
         return learned(n_cls + grid[0] * grid[1], dim)
     if kind == "none":
         return None
-    return torch.cat([torch.zeros(1, n_cls, dim), sincos2d_positions(grid, dim)], dim=1)
+    of_class = torch.zeros(1, n_cls, dim)    # the class token stands nowhere
+    return torch.cat([of_class, sincos2d_positions(grid, dim)], dim=1)
 
 
 @explain_arguments
 class VisionTransformer(nn.Module):
-    """The Vision Transformer (Dosovitskiy et al., 2021): images (B, C, H, W) to logits (B, K).
+    """The Vision Transformer (Dosovitskiy et al., 2021): (B, C, H, W) to logits (B, K).
 
-    `pool` "cls" reads the class token, "mean" the mean of the patches (and has no class token).
-    `positions` are "learned", fixed "sincos2d" or "none". `n_registers` adds learned tokens
-    without positions (Darcet et al., 2024). `drop_path_rate` is the last block's; it rises from
-    0. `fc_norm` normalises the pooled vector instead of every token, as timm does for means.
-    `img_size` is the native size; `forward` takes any multiple of the patch, positions resized.
-    Parameter names are timm's: the `state_dict` of its ViT with class token loads unchanged.
+    `img_size` is the native size; other multiples of the patch get resized positions.
+    `pool`: "cls" reads the class token, "mean" averages the patches and has none.
+    `positions`: "learned", fixed "sincos2d" or "none". `n_registers`: learned tokens
+    without positions (Darcet et al., 2024). `drop_path_rate`: the last block's, rising
+    from 0. `fc_norm` normalises the pooled vector, not each token, as timm for means.
+    Parameter names are timm's: the `state_dict` of its ViT loads unchanged.
     """
 
     def __init__(
@@ -93,10 +96,10 @@ class VisionTransformer(nn.Module):
         n_registers: int = 0,
         fc_norm: bool = False,
     ) -> None:
-        given = locals().items()
-        config = {name: value for name, value in given if name not in ("self", "__class__")}
+        config = locals().copy()
+        del config["self"], config["__class__"]
         super().__init__()
-        self.config = config    # VisionTransformer(**model.config) is the same architecture
+        self.config = config    # VisionTransformer(**config) is the same architecture
         self.pool = choose("pool", pool, ("cls", "mean"))
         n_cls = 1 if pool == "cls" else 0
         self.n_prefix = n_cls + n_registers    # tokens before the patches
@@ -109,9 +112,10 @@ class VisionTransformer(nn.Module):
         else:
             self.register_buffer("pos_embed", table, persistent=False)
         self.pos_drop = nn.Dropout(drop_rate)
-        sizes = (embed_dim, n_heads, mlp_ratio, qkv_bias, drop_rate, attn_drop_rate)
+        common = (embed_dim, n_heads, mlp_ratio, qkv_bias, drop_rate, attn_drop_rate)
         rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.Sequential(*(Block(*sizes, rate, flash_attention) for rate in rates))
+        blocks = (Block(*common, rate, flash_attention) for rate in rates)
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.Identity() if fc_norm else LayerNorm(embed_dim)
         self.fc_norm = LayerNorm(embed_dim) if fc_norm else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes)
@@ -119,19 +123,20 @@ class VisionTransformer(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to the encoder's input z_0 (B, prefix + N, D) (eq. 1)."""
-        patches, positions = self.patch_embed(images), self.pos_embed    # (B, N, D)
+        patches, positions = self.patch_embed(images), self.pos_embed
         if positions is not None:
             grid = grid_shape(tuple(images.shape[2:]), self.patch_embed.patch_size)
             positions = resize_positions(positions, self.patch_embed.grid_size, grid)
-        return self.pos_drop(embed_sequence(patches, positions, self.cls_token, self.reg_token))
+        z = embed_sequence(patches, positions, self.cls_token, self.reg_token)
+        return self.pos_drop(z)    # (B, prefix + N, D)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the last block's tokens, normalised (B, prefix + N, D)."""
+        """Images (B, C, H, W) to the final, normalised tokens (B, prefix + N, D)."""
         return self.norm(self.blocks(self.embed(images)))    # eq. 1 to 4
 
     def forward(self, images: Tensor) -> Tensor:
         """Float images (B, C, H, W) to class logits (B, K)."""
-        tokens = self.forward_features(images)    # (B, prefix + N, D)
+        tokens = self.forward_features(images)               # (B, prefix + N, D)
         if self.pool == "cls":
             y = tokens[:, 0]                                 # (B, D)
         else:
@@ -163,7 +168,9 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def count_macs(model: VisionTransformer, img_size: Size | None = None) -> dict[str, int]:
+def count_macs(
+    model: VisionTransformer, img_size: Size | None = None
+) -> dict[str, int]:
     """Multiply-accumulates of one image's forward pass, by part; 1 MAC = 2 FLOP.
 
     Counts the matrix products, as papers do: norms, softmax and additions are left out.
@@ -173,10 +180,12 @@ def count_macs(model: VisionTransformer, img_size: Size | None = None) -> dict[s
     patches, tokens = rows * columns, rows * columns + model.n_prefix
     width = embed.proj.out_channels
     macs = {"patch embedding": patches * embed.proj.weight.numel()}
-    macs |= {"projections": 0, "attention": 0, "MLP": 0, "head": model.head.weight.numel()}
+    macs |= {"projections": 0, "attention": 0, "MLP": 0}
     for block in model.blocks:
-        attn, mlp = block.attn, block.mlp
-        macs["projections"] += tokens * (attn.qkv.weight.numel() + attn.proj.weight.numel())
-        macs["attention"] += 2 * tokens * tokens * width    # q·k and weights·v, all heads
-        macs["MLP"] += tokens * (mlp.fc1.weight.numel() + mlp.fc2.weight.numel())
+        for layer in block.attn.qkv, block.attn.proj:
+            macs["projections"] += tokens * layer.weight.numel()
+        macs["attention"] += 2 * tokens**2 * width    # q·k and weights·v, all heads
+        for layer in block.mlp.fc1, block.mlp.fc2:
+            macs["MLP"] += tokens * layer.weight.numel()
+    macs["head"] = model.head.weight.numel()
     return macs
