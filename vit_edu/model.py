@@ -68,12 +68,14 @@ def make_positions(
 class VisionTransformer(nn.Module):
     """The Vision Transformer (Dosovitskiy et al., 2021): (B, C, H, W) to logits (B, K).
 
-    `img_size` is the native size; other multiples of the patch get resized positions.
-    `pool`: "cls" reads the class token, "mean" averages the patches and has none.
-    `positions`: "learned", fixed "sincos2d" or "none". `n_registers`: learned tokens
-    without positions (Darcet et al., 2024). `drop_path_rate`: the last block's, rising
-    from 0. `fc_norm` normalises the pooled vector, not each token, as timm for means.
-    Parameter names are timm's: the `state_dict` of its ViT loads unchanged.
+    img_size: the native size; other multiples of the patch get resized positions
+    pool: "cls" reads the class token, "mean" averages the patches and has none
+    positions: "learned", fixed "sincos2d" or "none"
+    n_registers: learned tokens without positions (Darcet et al., 2024)
+    drop_path_rate: the last block's; it rises from 0 in the first
+    fc_norm: normalise the pooled vector, not each token, as timm does for means
+
+    Parameter names are timm's: its ViT with class token loads unchanged.
     """
 
     def __init__(
