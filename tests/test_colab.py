@@ -1,5 +1,6 @@
 """Stands in for Colab: the wheel alone, without its dependencies' pins, runs every chapter from an empty folder."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,16 +19,11 @@ def pip(*arguments) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The package as `pip install git+https://...` would make it, of the files that git would have."""
+    """The package as `pip install git+https://...` would make it, of nothing but its own files."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "vit_edu", "pyproject.toml", "README.md", "LICENSE"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    shutil.copytree(ROOT / "vit_edu", source / "vit_edu", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in "pyproject.toml", "README.md", "LICENSE":
+        shutil.copy(ROOT / name, source)
     pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, source)
     (path,) = out.glob("*.whl")
     return path
