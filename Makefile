@@ -8,7 +8,7 @@ PORT ?= 8000
 .PHONY: help book test sync serve bench records clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One line that says what is missing, instead of a traceback half-way.
 define CHECK
