@@ -49,7 +49,8 @@ bench: $(READY)  ## speed beside timm and torchvision, on whatever device is the
 	$(BIN)/python benchmarks/model_speed.py
 
 records: $(READY)  ## run the recorded trainings of the chapters again
-	$(BIN)/python tools/record.py --all
+	$(BIN)/python -m vit_edu.digits --all
+	$(BIN)/python tools/record.py runs/digits-*
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build build dist *.egg-info .pytest_cache

@@ -1,0 +1,348 @@
+"""A first training run.
+
+Written by tools/export.py from book/text/07_training.md: edit that file, then `make sync`.
+"""
+
+import csv
+import itertools
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from vit_edu.weights import load_state, written_beside
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What a training run is made of, besides model and data. Rates are per step."""
+
+    epochs: int = 40
+    lr: float = 1e-3               # at the end of the warm-up
+    final_lr: float = 1e-5         # at the end of the cosine
+    warmup_epochs: float = 5
+    weight_decay: float = 0.05     # on matrices only
+    betas: tuple[float, float] = (0.9, 0.999)
+    label_smoothing: float = 0.1
+    clip_norm: float = 1.0         # largest norm of the whole gradient
+    accumulate: int = 1            # parts a batch is split into, to save memory
+    precision: str = "auto"        # "bfloat16" on GPUs made for it; or "float32"
+    seed: int = 0
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019) that decays weight matrices and nothing else."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        is_matrix = name.endswith("weight") and parameter.ndim >= 2
+        (matrices if is_matrix else others).append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
+    """The rate at `step` (from 0): linear warm-up, then a cosine down to `final_lr`."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(config.epochs * steps_per_epoch - warmup, 1)    # 0 to 1
+    cosine = (1 + math.cos(math.pi * progress)) / 2                                  # 1 to 0
+    return config.final_lr + (config.lr - config.final_lr) * cosine
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision where wanted: matrix products in bfloat16, the rest in float32."""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(
+            f"unknown precision {precision!r}; choose 'auto', 'float32' or 'bfloat16'"
+        )
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    enabled = precision == "bfloat16" or (precision == "auto" and fast)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainingConfig
+) -> Tensor:
+    """One step of the optimiser on a batch; returns its mean loss, without waiting for it.
+
+    Targets are class numbers (B,) or probabilities (B, K).
+    """
+    images, targets = batch
+    optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=images.device)
+    for x, y in zip(images.chunk(config.accumulate), targets.chunk(config.accumulate)):
+        with autocast(images.device, config.precision):
+            part = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
+        part = part * (len(x) / len(images))    # its share of the batch's mean
+        part.backward()                         # adds to the gradients
+        loss += part.detach()
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    optimizer.step()
+    return loss
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Batch:
+    """Logits (n, K) and labels (n,) of all batches, in evaluation mode, on the CPU."""
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    pairs = [(model(x.to(device)).float().cpu(), labels.cpu()) for x, labels in batches]
+    model.train(was_training)
+    logits, labels = zip(*pairs)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def evaluate(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+    """Mean cross-entropy (nats) and accuracy (0 to 1)."""
+    logits, labels = predict_logits(model, batches)
+    accuracy = (logits.argmax(dim=1) == labels).float().mean()
+    return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy.item()}
+
+
+def seed_for(*numbers: int) -> int:
+    """A 32-bit seed that depends on all `numbers`; neighbours give unrelated streams."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def epoch_batches(batches: Iterable[Batch], seed: int, epoch: int, done: int) -> Iterator[Batch]:
+    """The batches of one epoch after the first `done`; chance depends on seed and place."""
+    if hasattr(getattr(batches, "sampler", None), "set_epoch"):
+        batches.sampler.set_epoch(epoch)
+    torch.manual_seed(seed_for(seed, 0, epoch))    # worker processes get their seeds here
+    iterator = iter(batches)
+    for place in itertools.count():
+        torch.manual_seed(seed_for(seed, 0, epoch, place))    # order; random transforms
+        if (batch := next(iterator, None)) is None:
+            return
+        if place >= done:
+            yield batch
+
+
+class TrainingState:
+    """Everything that a run needs in order to go on exactly where it was, in one file."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        steps_per_epoch: int,
+        averaged: AveragedModel | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self.model, self.config, self.averaged, self.path = model, config, averaged, path
+        self.optimizer = make_optimizer(model, config)
+        self.steps_per_epoch = steps_per_epoch
+        self.step = 0                                 # steps done
+        self.history: list[dict[str, float]] = []     # a row for each epoch done
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        """Forget the sums of the last epoch."""
+        self.losses: list[Tensor] = []    # of the steps done in this epoch
+        self.images, self.seconds = 0, 0.0
+
+    def run(self) -> dict:
+        """What must be the same for a state to be resumed."""
+        model = {"model": type(self.model).__name__} | getattr(self.model, "config", {})
+        rest = {"steps_per_epoch": self.steps_per_epoch, "averaged": self.averaged is not None}
+        return asdict(self.config) | rest | model
+
+    def save(self) -> None:
+        """Write the state beside the old file, then rename: one is always whole."""
+        if self.path is None:
+            return
+        check_finite(self, weights_norm=weights_norm(self.model))
+        names = ("step", "history", "images", "seconds")
+        state = {name: getattr(self, name) for name in names} | {"run": self.run()}
+        state["losses"] = torch.tensor([loss.item() for loss in self.losses])
+        for name in ("model", "optimizer", "averaged"):
+            part = getattr(self, name)
+            state[name] = part.state_dict() if part else {}
+        with written_beside(self.path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self) -> None:
+        """Go back to the saved state; ValueError where it belongs to another run."""
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            saved, run = state["run"], self.run()
+        except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as e:
+            raise ValueError(
+                f"{self.path} is not the state of a training run; move it away to start anew"
+            ) from e
+        differ = [
+            f"{name} was {saved.get(name)!r}, now {run.get(name)!r}"
+            for name in sorted(saved.keys() | run.keys())
+            if saved.get(name) != run.get(name)
+        ]
+        if differ:
+            raise ValueError(
+                f"{self.path} is of another run ({'; '.join(differ)}); "
+                "resume with its settings, or choose another folder"
+            )
+        load_state(self.model, state["model"], source=str(self.path))
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            load_state(self.averaged, state["averaged"], source=str(self.path))
+        for name in ("step", "history", "images", "seconds"):
+            setattr(self, name, state[name])
+        self.losses = list(state["losses"].to(next(self.model.parameters()).device))
+
+
+def train_epoch(
+    state: TrainingState,
+    batches: Iterable[Batch],
+    prepare_batch: Callable[[Tensor, Tensor], Batch] | None,
+    after_step: Callable[[TrainingState], None] | None,
+) -> Iterator[None]:
+    """Train to the end of the current epoch; yields after each step."""
+    epoch, config = len(state.history), state.config
+    done = state.step - epoch * state.steps_per_epoch
+    started = time.perf_counter() - state.seconds
+    device = next(state.model.parameters()).device
+    state.model.train()
+    todo = epoch_batches(batches, config.seed, epoch, done)
+    bar = dict(total=state.steps_per_epoch, initial=done, leave=False, disable=None)
+    for images, labels in tqdm(todo, f"epoch {epoch + 1}", **bar):
+        torch.manual_seed(seed_for(config.seed, 1, state.step))
+        batch = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        if prepare_batch:
+            batch = prepare_batch(*batch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(state.step, state.steps_per_epoch, config)
+        state.losses.append(training_step(state.model, state.optimizer, batch, config))
+        state.step += 1
+        if len(state.losses) > 1:    # one step late, so that a GPU need not wait
+            check_finite(state, step=state.step - 2, loss=state.losses[-2])
+        if state.averaged:
+            state.averaged.update_parameters(state.model)
+        state.images += len(images)
+        state.seconds = time.perf_counter() - started
+        if after_step:
+            after_step(state)
+        yield
+    check_finite(state, loss=state.losses[-1], weights_norm=weights_norm(state.model))
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    config: TrainingConfig,
+    *,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    prepare_batch: Callable[[Tensor, Tensor], Batch] | None = None,
+    averaged: AveragedModel | None = None,
+    after_step: Callable[[TrainingState], None] | None = None,
+    after_epoch: Callable[[dict[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    save_every: int | None = None,
+) -> list[dict[str, float]]:
+    """Train `model`, where it is, on `batches` of (images, labels), e.g. a DataLoader.
+
+    evaluate: called with the model (and the averaged one) after each epoch; its figures
+        join the epoch's row
+    prepare_batch: changes a batch on the model's device: augmentation, soft targets
+    averaged: a running average of the weights, updated after each step
+    after_step, after_epoch: called with the state, and with the epoch's row
+    should_stop: asked after each step; True saves the state and ends the call
+    out: a folder for `state.pt`, saved after each epoch and every `save_every` steps,
+        and for `metrics.csv`
+    resume: go on from the state in `out`, if there is one
+
+    Returns a row of figures for each epoch. All chance (order, dropout, augmentation) comes
+    from torch's generators, seeded by `config.seed` and the place in the run: a run that is
+    interrupted and resumed ends with the weights of one that is not.
+    """
+    path = None if out is None else Path(out) / "state.pt"
+    state = TrainingState(model, config, len(batches), averaged, path)
+    if path and path.exists():
+        if not resume:
+            raise FileExistsError(
+                f"{out} holds a run; resume=True goes on with it, another out starts anew"
+            )
+        state.load()
+    while len(state.history) < config.epochs:
+        for _ in train_epoch(state, batches, prepare_batch, after_step):
+            if should_stop and should_stop():
+                state.save()
+                return state.history
+            if save_every and state.step % save_every == 0:
+                state.save()
+        row = end_epoch(state, evaluate)
+        print(describe(row, config.epochs), flush=True)
+        if path:
+            write_csv(path.with_name("metrics.csv"), state.history)
+            state.save()
+        if after_epoch:
+            after_epoch(row)
+    return state.history
+
+
+def end_epoch(state: TrainingState, evaluate: Callable | None) -> dict[str, float]:
+    """Evaluate, and close the epoch with a row of figures."""
+    row = {
+        "epoch": len(state.history) + 1,
+        "lr": state.optimizer.param_groups[0]["lr"],
+        "train_loss": torch.stack(state.losses).mean().item(),
+    }
+    if evaluate:
+        row |= evaluate(state.model)
+        if state.averaged:
+            figures = evaluate(state.averaged)
+            row |= {f"averaged_{name}": value for name, value in figures.items()}
+    row |= {"seconds": state.seconds, "images_per_second": state.images / state.seconds}
+    state.history.append(row)
+    state.start_epoch()
+    return row
+
+
+def describe(row: dict[str, float], epochs: int) -> str:
+    """An epoch's row as one line of text."""
+    hidden = ("epoch", "lr", "seconds", "images_per_second")
+    names = [name for name in row if name not in hidden]
+    figures = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names)
+    speed = f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} images/s"
+    return f"epoch {row['epoch']:3d}/{epochs}  {figures}  {speed}"
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Write rows with the same keys as CSV, complete or not at all."""
+    with written_beside(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def weights_norm(model: nn.Module) -> Tensor:
+    """The length of the vector of all weights: finite if and only if they all are."""
+    return torch.stack([p.detach().float().norm() for p in model.parameters()]).norm()
+
+
+def check_finite(state: TrainingState, step: int | None = None, **numbers: Tensor) -> None:
+    """Stop a run with a number that is not finite, leaving its last saved state alone."""
+    step = state.step - 1 if step is None else step    # the last one
+    for name, number in numbers.items():
+        if not math.isfinite(number.item()):
+            raise FloatingPointError(
+                f"the {name.replace('_', ' ')} is {number.item()} at step {step}; the last saved state is "
+                f"{state.path or 'nowhere, as no out was given'}. "
+                "Lower lr or clip_norm, or warm up longer"
+            )
