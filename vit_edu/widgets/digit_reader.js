@@ -82,12 +82,12 @@ function startDigitReader(root, data) {
     node.addEventListener("click", action);
     return node;
   };
-  const undoButton = button("Undo", undo), clearButton = button("Clear", clear), note = element("p");
+  const undoButton = button("Undo", undo), clearButton = button("Clear", clear), note = element("p", {class: "note"});
   const buttons = element("div", {class: "buttons"}, undoButton, clearButton);
   if (examples) buttons.append(button("Try an example", showExample));
   const view = (size, label) => shape("svg", {viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": label});
   const dotsView = view(FIELD, "The drawing as 32 by 32 dots"), imageView = view(GRID, ""), attentionView = view(GRID, "");
-  const figure = (picture, caption) => element("figure", {}, picture, element("figcaption", {}, caption));
+  const figure = (picture, caption, ...more) => element("figure", {}, picture, element("div", {}, element("figcaption", {}, caption), ...more));
   const dotsCaption = element("span");
   const scale = element("span"), verdict = element("strong"), sure = element("span"), timing = element("p", {class: "timing"});
   const bars = [...Array(10)].map(() => element("i")), chart = element("div", {class: "bars", role: "img"});
@@ -96,16 +96,16 @@ function startDigitReader(root, data) {
   const spoken = element("p", {class: "vit-spoken", "aria-live": "polite"});
   const rainbow = element("i", {style: `background: linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(viridis).join(", ")})`});
   const asker = config.pool === "cls" ? "The class token, from which the answer is read, looks" : "The patches look on average";
-  root.append(element("div", {class: "reader"},
-    element("div", {}, pad, buttons, note, spoken),
-    element("div", {class: "panels"},
-      element("div", {class: "views"}, figure(dotsView, dotsCaption),
-        figure(imageView, `What the model sees: the dots counted in blocks of 4 × 4, and its ${side * side} patches.`),
-        figure(attentionView, `Attention of the last block. ${asker} at the bright patches.`)),
-      element("div", {},
-        choice("Head", heads, "mean", (value) => { head = value; draw(read()); }),
-        element("p", {class: "legend"}, "0 %", rainbow, scale)),
-      element("div", {class: "answer"}, element("p", {class: "verdict"}, verdict, sure), chart, timing))));
+  root.append(
+    element("div", {class: "reader"},
+      element("div", {}, pad, buttons),
+      element("div", {class: "answer"}, element("p", {class: "verdict"}, verdict, sure), chart, timing, note, spoken)),
+    element("div", {class: "views"},
+      figure(dotsView, dotsCaption),
+      figure(imageView, `What the model sees: the dots counted in blocks of 4 × 4, and its ${side * side} patches.`),
+      figure(attentionView, `Attention of the last block. ${asker} at the bright patches.`,
+        element("p", {class: "legend"}, "0 %", rainbow, scale),
+        choice("Head", heads, "mean", (value) => { head = value; draw(read()); }))));
 
   // ---- From the drawing to the answer
   function read() {
@@ -159,7 +159,7 @@ function startDigitReader(root, data) {
       return shape("circle", {cx: x + 0.5, cy: y + 0.5, r: 0.4 * Math.sqrt(count / 16), fill: w / most > 0.6 ? "#0008" : "#fff9"});
     }) : [];
     attentionView.replaceChildren(...tiles, ...discs);
-    scale.textContent = result ? `${percent(most)} of its attention` : "";
+    scale.textContent = result ? `${percent(most)}` : "";
     attentionView.setAttribute("aria-label", result ? `Attention over ${side * side} patches, row by row: ${weight.map(percent).join(", ")}` : "No attention yet");
     const p = result ? [...result.probabilities] : Array(10).fill(0), best = p.indexOf(Math.max(...p));
     bars.forEach((bar, k) => (bar.style.height = `${100 * p[k]}%`));

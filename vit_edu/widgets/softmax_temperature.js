@@ -37,7 +37,7 @@ function startSoftmaxTemperature(root, data) {
   root.append(element("div", {class: "controls"}, d.row, rules, t.row, again), verdict,
     element("div", {class: "charts"},
       element("figure", {}, bars, element("figcaption", {}, `One random query against ${nKeys} keys. Each score is a sum of d products, so it spreads like √d.`)),
-      element("figure", {}, law, element("figcaption", {}, `The largest gradient, mean over ${scores.length} draws. Undivided it vanishes as d grows; divided by √d it stays.`))));
+      element("figure", {}, law, element("figcaption", {}, `The largest gradient, mean over ${scores.length} draws. Undivided, it falls towards zero as d grows; divided by √d, it stays.`))));
 
   const text = (x, y, content, attributes = {}) => shape("text", {x, y, ...attributes}, content);
   const line = (d, attributes = {}) => shape("path", {d, class: "line", ...attributes});
