@@ -102,7 +102,7 @@ function startDigitReader(root, data) {
       element("div", {class: "answer"}, element("p", {class: "verdict"}, verdict, sure), chart, timing, note, spoken)),
     element("div", {class: "views"},
       figure(dotsView, dotsCaption),
-      figure(imageView, `What the model sees: the dots counted in blocks of 4 × 4, and its ${side * side} patches.`),
+      figure(imageView, `What the model sees: the dots counted in blocks of 4\u00a0×\u00a04, and its ${side * side} patches.`),
       figure(attentionView, `Attention of the last block. ${asker} at the bright patches.`,
         element("p", {class: "legend"}, "0 %", rainbow, scale),
         choice("Head", heads, "mean", (value) => { head = value; draw(read()); }))));
@@ -146,7 +146,7 @@ function startDigitReader(root, data) {
     clearButton.disabled = !strokes.length && !example;
     note.textContent = example ? `A digit that the model was not trained on; its writer meant ${example.label}. Draw over it.`
       : isSample ? "A drawing to start with: draw your own over it." : "Draw one digit, as large or small as you like.";
-    dotsCaption.textContent = example ? "The data set kept only the counts of its dots." : "Your drawing in 32 × 32 dots: stretched to the same box, pen and slant as the training digits.";
+    dotsCaption.textContent = example ? "The data set kept only the counts of its dots." : "Your drawing in 32\u00a0×\u00a032 dots: stretched to the same box, pen and slant as the training digits.";
     const dots = result?.dots ? [...result.dots].flatMap((on, k) => (on ? [`M${k % FIELD} ${Math.floor(k / FIELD)}h1v1h-1z`] : [])) : [];
     dotsView.replaceChildren(shape("path", {class: "ink", d: dots.join("")}));
     imageView.replaceChildren(...(result ? pixels(result.counts) : []), grid());
