@@ -286,6 +286,9 @@ def test_each_line_of_the_listing_leads_to_its_chapter(browser, site, base):
     button = page.locator(".tag_linked-listing button.copybtn").first
     target = page.locator(button.get_attribute("data-clipboard-target"))
     assert target.inner_text().strip() == source.strip()
-    links.nth(20).click()
-    assert page.url.endswith("02_attention.html")
+    listing.get_by_text("scores = q").click()
+    assert page.url.endswith("/02_attention.html")
+    page.go_back()
+    headings.nth(3).press("Enter")
+    assert page.url.endswith("/04_block.html")
     context.close()
