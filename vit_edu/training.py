@@ -341,8 +341,9 @@ def check_finite(state: TrainingState, step: int | None = None, **numbers: Tenso
     step = state.step - 1 if step is None else step    # the last one
     for name, number in numbers.items():
         if not math.isfinite(number.item()):
+            what = f"the {name.replace('_', ' ')} is {number.item()} at step {step}"
+            where = state.path or "nowhere, as no out was given"
             raise FloatingPointError(
-                f"the {name.replace('_', ' ')} is {number.item()} at step {step}; the last saved state is "
-                f"{state.path or 'nowhere, as no out was given'}. "
+                f"{what}; the last saved state is {where}. "
                 "Lower lr or clip_norm, or warm up longer"
             )
