@@ -25,6 +25,8 @@ try:
 except ImportError:
     %pip install -q --no-deps git+https://github.com/OWNER/vit-edu
 """
+TIME = "import time\nprint(f'one forward: {time.perf_counter():.9f} ms')"
+MEASURED = "print('ratio', time.perf_counter())"
 
 
 def code(source: str, options: str = "") -> str:
@@ -45,7 +47,16 @@ def original(tmp_path_factory):
     (tmp_path / "_config.yml").write_text("url: https://github.com/OWNER/vit-edu\n")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     sync.write_address(tmp_path)
-    write(tmp_path, "01_first", "# First\n\n" + FIRST + code("# vit_edu/first.py\nSIZE = 2") + code("print(SIZE)"))
+    write(
+        tmp_path,
+        "01_first",
+        "# First\n\n"
+        + FIRST
+        + code("# vit_edu/first.py\nSIZE = 2")
+        + code("print(SIZE)")
+        + code(TIME)
+        + code(MEASURED, ":tags: [nbval-ignore-output]\n"),
+    )
     second = code("from vit_edu.first import SIZE\nprint(SIZE)") + code(
         "# vit_edu/second.py\nfrom vit_edu.first import SIZE"
     )
@@ -197,7 +208,7 @@ def test_sync_writes_once_and_executes_only_what_changed(synced):
     assert sync.sync(synced) == [] == sync.sync(synced, check=True)
     assert files(synced) == before
 
-    sync.sync(synced, force=True)  # the same bytes again, whatever the machine's clock says
+    sync.sync(synced, force=True)  # the same bytes again, whatever the clock says in between
     assert {name: content for name, (content, _) in files(synced).items()} == {
         name: content for name, (content, _) in before.items()
     }
