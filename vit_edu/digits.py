@@ -23,17 +23,20 @@ from vit_edu.weights import save_weights
 def load_digits_split() -> tuple[TensorDataset, TensorDataset]:
     """Handwritten digits (1, 8, 8), standardised: 1,437 to train on, 360 to test.
 
-    Both parts hold each digit equally often, and are scaled by the training images' mean
-    and deviation. scikit-learn's copy of the UCI test set (Alpaydin and Kaynak, 1998).
+    Both parts hold the digits in the same proportions, and are scaled by the mean and
+    deviation of the training images. The images are scikit-learn's copy of the UCI
+    test set (Alpaydin and Kaynak, 1998).
     """
     digits = load_digits()
+    rows = range(len(digits.target))
     train_rows, test_rows = train_test_split(
-        range(len(digits.target)), test_size=360, random_state=0, stratify=digits.target
+        rows, test_size=360, random_state=0, stratify=digits.target
     )
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None]    # (n, 1, 8, 8)
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None]  # (n, 1, 8, 8)
     images = (images - images[train_rows].mean()) / images[train_rows].std()
     labels = torch.tensor(digits.target)
-    return tuple(TensorDataset(images[rows], labels[rows]) for rows in (train_rows, test_rows))
+    train_set = TensorDataset(images[train_rows], labels[train_rows])
+    return train_set, TensorDataset(images[test_rows], labels[test_rows])
 
 
 BASELINE = TrainingConfig(epochs=30, lr=3e-3, warmup_epochs=4)
@@ -79,7 +82,7 @@ def build_model(recipe: Recipe, seed: int) -> VisionTransformer:
         nn.init.trunc_normal_(model.pos_embed, std=recipe.position_std)
     if not recipe.residuals:
         for block in model.blocks:
-            block.__class__ = BlockWithoutResiduals    # the same weights, another forward
+            block.__class__ = BlockWithoutResiduals    # same weights, other forward
     return model
 
 
@@ -92,13 +95,15 @@ def train_on_digits(
 ) -> tuple[VisionTransformer, list[dict[str, float]]]:
     """Train a recipe from the beginning or, with `resume`, from where it stopped.
 
-    Returns the model and a row of figures for each epoch; with `out`, that folder gets the
-    run's record (`run.json`, `metrics.csv`), its weights and its state.
+    Returns the model and a row of figures for each epoch; with `out`, that folder gets
+    the run's record (`run.json`, `metrics.csv`), its weights and its state.
     """
     recipe = RECIPES[name]
-    config = replace(recipe.training, seed=seed, epochs=epochs or recipe.training.epochs)
+    epochs = epochs or recipe.training.epochs
+    config = replace(recipe.training, seed=seed, epochs=epochs)
     train_set, test_set = load_digits_split()
-    model = build_model(recipe, seed).to("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = build_model(recipe, seed).to(device)
 
     def test(model: nn.Module) -> dict[str, float]:
         figures = evaluate(model, DataLoader(test_set, batch_size=360))
@@ -112,14 +117,14 @@ def train_on_digits(
         out=out,
         resume=resume,
     )
-    if out and not (Path(out) / "run.json").exists():    # a finished run keeps its record
+    if out and not Path(out, "run.json").exists():    # a finished run keeps its record
         known = evaluate(model, DataLoader(train_set, batch_size=500))
         save_weights(model, Path(out) / "weights.safetensors")
         write_record(
             out,
             recipe=name,
             seed=seed,
-            epochs=config.epochs,
+            epochs=epochs,
             config=asdict(replace(recipe, training=config)),
             model=model.config,
             parameters=count_parameters(model),
@@ -133,22 +138,23 @@ def train_on_digits(
 
 def main() -> None:
     """Train one recipe, or all of them with three seeds each."""
-    parser = argparse.ArgumentParser(prog="python -m vit_edu.digits", description=main.__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, default="baseline")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--out", help="folder of the run (default: runs/digits-RECIPE-SEED)")
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
-    parser.add_argument("--all", action="store_true", help="every recipe, seeds 0 to 2, resumed")
+    parser = argparse.ArgumentParser("python -m vit_edu.digits", description=main.__doc__)
+    option = parser.add_argument
+    option("--recipe", choices=RECIPES, default="baseline")
+    option("--seed", type=int, default=0)
+    option("--epochs", type=int, help="instead of the recipe's")
+    option("--out", help="folder of the run (default: runs/digits-RECIPE-SEED)")
+    option("--resume", action="store_true", help="go on where the run stopped")
+    option("--all", action="store_true", help="every recipe, seeds 0 to 2, resumed")
     args = parser.parse_args()
     todo = [(args.recipe, args.seed)]
     if args.all:
         todo = [(recipe, seed) for recipe in RECIPES for seed in range(3)]
     for recipe, seed in todo:
         out = args.out or f"runs/digits-{recipe}-{seed}"
-        print(f"{recipe}, seed {seed}: {RECIPES[recipe].purpose}; writing to {out}", flush=True)
+        print(f"{recipe}, seed {seed}: {RECIPES[recipe].purpose}; writing to {out}")
         train_on_digits(recipe, seed, out, args.resume or args.all, args.epochs)
 
 
-if __name__ == "__main__" and "__file__" in globals():    # as a program, not in a notebook
+if __name__ == "__main__" and "__file__" in globals():    # not in a notebook
     main()

@@ -27,10 +27,11 @@ def code_version() -> str:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "training.py")    # ours, not a repository around us
+        git("ls-files", "--error-unmatch", "training.py")    # not a repository around us
         changed = "+changes" if git("status", "--porcelain", "--", "*.py") else ""
         return git("rev-parse", "--short=12", "HEAD") + changed
     except (OSError, subprocess.CalledProcessError):
@@ -43,8 +44,9 @@ def hardware() -> str:
         return torch.cuda.get_device_name()
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), cpu)
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.split(": ", 1)[1]
     return f"{cpu}, {torch.get_num_threads()} threads"
 
 

@@ -43,7 +43,7 @@ class TrainingConfig:
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019) that decays weight matrices and nothing else."""
+    """AdamW (Loshchilov and Hutter, 2019) with decay on weight matrices alone."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         is_matrix = name.endswith("weight") and parameter.ndim >= 2
@@ -56,39 +56,45 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
-    """The rate at `step` (from 0): linear warm-up, then a cosine down to `final_lr`."""
+    """The rate at `step` (from 0): linear warm-up, then a cosine to `final_lr`."""
+    total = config.epochs * steps_per_epoch
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:
         return config.lr * (step + 1) / warmup
-    progress = (step - warmup) / max(config.epochs * steps_per_epoch - warmup, 1)    # 0 to 1
-    cosine = (1 + math.cos(math.pi * progress)) / 2                                  # 1 to 0
+    progress = (step - warmup) / max(total - warmup, 1)    # 0 to 1
+    cosine = (1 + math.cos(math.pi * progress)) / 2        # 1 to 0
     return config.final_lr + (config.lr - config.final_lr) * cosine
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Mixed precision where wanted: matrix products in bfloat16, the rest in float32."""
+    """Where wanted, matrix products in bfloat16 and the rest in float32."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(
             f"unknown precision {precision!r}; choose 'auto', 'float32' or 'bfloat16'"
         )
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    enabled = precision == "bfloat16" or (precision == "auto" and fast)
+    enabled = precision == "bfloat16"
+    if precision == "auto" and device.type == "cuda":
+        enabled = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def training_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainingConfig
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: TrainingConfig,
 ) -> Tensor:
-    """One step of the optimiser on a batch; returns its mean loss, without waiting for it.
+    """One step of the optimiser on a batch; returns its mean loss.
 
     Targets are class numbers (B,) or probabilities (B, K).
     """
     images, targets = batch
+    k, smoothing = config.accumulate, config.label_smoothing
     optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=images.device)
-    for x, y in zip(images.chunk(config.accumulate), targets.chunk(config.accumulate)):
+    for x, y in zip(images.chunk(k), targets.chunk(k)):
         with autocast(images.device, config.precision):
-            part = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
+            part = F.cross_entropy(model(x), y, label_smoothing=smoothing)
         part = part * (len(x) / len(images))    # its share of the batch's mean
         part.backward()                         # adds to the gradients
         loss += part.detach()
@@ -116,15 +122,17 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
 
 
 def seed_for(*numbers: int) -> int:
-    """A 32-bit seed that depends on all `numbers`; neighbours give unrelated streams."""
+    """A 32-bit seed from all `numbers`; neighbours give unrelated streams."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def epoch_batches(batches: Iterable[Batch], seed: int, epoch: int, done: int) -> Iterator[Batch]:
-    """The batches of one epoch after the first `done`; chance depends on seed and place."""
+def epoch_batches(
+    batches: Iterable[Batch], seed: int, epoch: int, done: int
+) -> Iterator[Batch]:
+    """The batches of an epoch after the first `done`; chance depends on the place."""
     if hasattr(getattr(batches, "sampler", None), "set_epoch"):
         batches.sampler.set_epoch(epoch)
-    torch.manual_seed(seed_for(seed, 0, epoch))    # worker processes get their seeds here
+    torch.manual_seed(seed_for(seed, 0, epoch))    # seeds of worker processes
     iterator = iter(batches)
     for place in itertools.count():
         torch.manual_seed(seed_for(seed, 0, epoch, place))    # order; random transforms
@@ -134,8 +142,11 @@ def epoch_batches(batches: Iterable[Batch], seed: int, epoch: int, done: int) ->
             yield batch
 
 
+UNREADABLE = OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError
+
+
 class TrainingState:
-    """Everything that a run needs in order to go on exactly where it was, in one file."""
+    """All that a run needs in order to go on exactly where it was, in one file."""
 
     def __init__(
         self,
@@ -145,7 +156,8 @@ class TrainingState:
         averaged: AveragedModel | None = None,
         path: Path | None = None,
     ) -> None:
-        self.model, self.config, self.averaged, self.path = model, config, averaged, path
+        self.model, self.config = model, config
+        self.averaged, self.path = averaged, path
         self.optimizer = make_optimizer(model, config)
         self.steps_per_epoch = steps_per_epoch
         self.step = 0                                 # steps done
@@ -160,7 +172,8 @@ class TrainingState:
     def run(self) -> dict:
         """What must be the same for a state to be resumed."""
         model = {"model": type(self.model).__name__} | getattr(self.model, "config", {})
-        rest = {"steps_per_epoch": self.steps_per_epoch, "averaged": self.averaged is not None}
+        rest = {"steps_per_epoch": self.steps_per_epoch}
+        rest["averaged"] = self.averaged is not None
         return asdict(self.config) | rest | model
 
     def save(self) -> None:
@@ -182,10 +195,11 @@ class TrainingState:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             saved, run = state["run"], self.run()
-        except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as e:
+        except UNREADABLE as error:
             raise ValueError(
-                f"{self.path} is not the state of a training run; move it away to start anew"
-            ) from e
+                f"{self.path} is not the state of a training run; "
+                "move it away to start anew"
+            ) from error
         differ = [
             f"{name} was {saved.get(name)!r}, now {run.get(name)!r}"
             for name in sorted(saved.keys() | run.keys())
@@ -221,7 +235,7 @@ def train_epoch(
     bar = dict(total=state.steps_per_epoch, initial=done, leave=False, disable=None)
     for images, labels in tqdm(todo, f"epoch {epoch + 1}", **bar):
         torch.manual_seed(seed_for(config.seed, 1, state.step))
-        batch = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        batch = tuple(t.to(device, non_blocking=True) for t in (images, labels))
         if prepare_batch:
             batch = prepare_batch(*batch)
         for group in state.optimizer.param_groups:
@@ -267,16 +281,17 @@ def train(
         and for `metrics.csv`
     resume: go on from the state in `out`, if there is one
 
-    Returns a row of figures for each epoch. All chance (order, dropout, augmentation) comes
-    from torch's generators, seeded by `config.seed` and the place in the run: a run that is
-    interrupted and resumed ends with the weights of one that is not.
+    Returns a row of figures for each epoch. All chance (order, dropout, augmentation)
+    comes from torch's generators, seeded by `config.seed` and the place in the run: a run
+    that is interrupted and resumed ends with the weights of one that is not.
     """
     path = None if out is None else Path(out) / "state.pt"
     state = TrainingState(model, config, len(batches), averaged, path)
     if path and path.exists():
         if not resume:
             raise FileExistsError(
-                f"{out} holds a run; resume=True goes on with it, another out starts anew"
+                f"{out} holds a run; resume=True goes on with it, "
+                "another out starts anew"
             )
         state.load()
     while len(state.history) < config.epochs:
@@ -333,11 +348,14 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 def weights_norm(model: nn.Module) -> Tensor:
     """The length of the vector of all weights: finite if and only if they all are."""
-    return torch.stack([p.detach().float().norm() for p in model.parameters()]).norm()
+    norms = [p.detach().float().norm() for p in model.parameters()]
+    return torch.stack(norms).norm()
 
 
-def check_finite(state: TrainingState, step: int | None = None, **numbers: Tensor) -> None:
-    """Stop a run with a number that is not finite, leaving its last saved state alone."""
+def check_finite(
+    state: TrainingState, step: int | None = None, **numbers: Tensor
+) -> None:
+    """Stop a run with a number that is not finite; its last saved state stays."""
     step = state.step - 1 if step is None else step    # the last one
     for name, number in numbers.items():
         if not math.isfinite(number.item()):
