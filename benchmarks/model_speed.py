@@ -11,6 +11,7 @@ the ratio to the faster of the other two, and peak memory, measured in a process
 
 import argparse
 import json
+import re
 import resource
 import statistics
 import subprocess
@@ -80,9 +81,10 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(who: str, size: str, batch: int, mode: str) -> float:
-    """GB at the peak of one run of `mode`: allocated on a GPU, resident on a CPU (with PyTorch itself)."""
-    work = Work(who, size, batch, compiled=False)
+def peak_memory(who: str, size: str, batch: int, mode: str, compiled: bool) -> float:
+    """GB at the peak of `mode`: allocated on a GPU, resident on a CPU (with PyTorch itself)."""
+    work = Work(who, size, batch, compiled)
+    work(mode)    # from the second step on, AdamW keeps its two moments
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     work(mode)
@@ -92,9 +94,15 @@ def peak_memory(who: str, size: str, batch: int, mode: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def measured_apart(who: str, size: str, batch: int, mode: str) -> float:
+def peak_rate() -> float:
+    """The device's 16-bit peak in TFLOP/s, 0 if we do not know it."""
+    words = re.split(r"[\s-]", torch.cuda.get_device_name()) if DEVICE.type == "cuda" else []
+    return next((value for name, value in PEAK.items() if name in words), 0)
+
+
+def measured_apart(*arguments) -> float:
     """`peak_memory` in a process of its own."""
-    command = [sys.executable, __file__, "--memory", json.dumps([who, size, batch, mode])]
+    command = [sys.executable, __file__, "--memory", json.dumps(arguments)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -102,7 +110,7 @@ def compare(size: str, batch: int, rounds: int, compiled: bool) -> None:
     """Print the table of one model size."""
     works = {who: Work(who, size, batch, compiled) for who in WHO}
     flops = 2 * sum(count_macs(works["ours"].model).values()) * batch
-    peak = next((value for name, value in PEAK.items() if DEVICE.type == "cuda" and name in torch.cuda.get_device_name()), 0)
+    peak = peak_rate()
     for mode, passes in (("forward", 1), ("training step", 3)):
         for who in WHO:
             works[who](mode)    # warm up, or compile
@@ -116,7 +124,7 @@ def compare(size: str, batch: int, rounds: int, compiled: bool) -> None:
         for who in WHO:
             rate = passes * flops / median[who] / 1e12
             used = f"  MFU {rate / peak:4.0%}" if peak else ""
-            memory = measured_apart(who, size, batch, mode)
+            memory = measured_apart(who, size, batch, mode, compiled)
             print(
                 f"{size}  {mode:13s}  {who:11s}  {batch / median[who]:8.1f} images/s  "
                 f"{rate:7.3f} TFLOP/s{used}  {memory:5.2f} GB",
