@@ -54,7 +54,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) to the same shape; on request also weights (B, h, N, N)."""
+        """Tokens (B, N, D) to tokens; on request also weights (B, h, N, N)."""
         B, N, D = x.shape
         qkv = self.qkv(x).reshape(B, N, 3, self.n_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)    # (B, h, N, d) each

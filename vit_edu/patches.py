@@ -28,7 +28,7 @@ def nearest_divisors(number: int, wanted: int) -> str:
 
 
 def grid_shape(img_size: Size, patch_size: Size) -> tuple[int, int]:
-    """Rows and columns of patches in an image; ValueError if they do not fit."""
+    """Rows and columns of patches; ValueError if they do not fill the image."""
     grid = []
     sides = zip(("height", "width"), to_pair(img_size), to_pair(patch_size))
     for side, length, patch in sides:
