@@ -12,7 +12,7 @@ from vit_edu.patches import explain_arguments
 
 @explain_arguments
 class Block(nn.Module):
-    """One pre-norm encoder block (section 3.1, eq. 2 and 3): (B, N, D) to (B, N, D)."""
+    """One pre-norm encoder block (eq. 2 and 3): (B, N, D) to (B, N, D)."""
 
     def __init__(
         self,
@@ -27,7 +27,9 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(dim)
-        self.attn = Attention(dim, n_heads, qkv_bias, attn_drop, drop, flash_attention)
+        self.attn = Attention(
+            dim, n_heads, qkv_bias, attn_drop, drop, flash_attention
+        )  # fmt: skip
         self.norm2 = LayerNorm(dim)
         self.mlp = MLP(dim, int(dim * mlp_ratio), drop=drop)
         self.drop_path = DropPath(drop_path)
@@ -35,7 +37,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Tokens (B, N, D) to tokens (B, N, D); on request also the weights (B, h, N, N)."""
+        """Tokens (B, N, D) to the same; on request weights (B, h, N, N)."""
         weights = None
         if return_attention:
             branch, weights = self.attn(self.norm1(x), return_attention=True)

@@ -10,7 +10,7 @@ from vit_edu.patches import explain_arguments
 
 
 class LayerNorm(nn.LayerNorm):
-    """PyTorch's layer normalisation over the width D, with the ViT's epsilon of 1e-6."""
+    """PyTorch's layer normalisation over the width, with the ViT's epsilon."""
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__(dim, eps=eps)
@@ -18,10 +18,11 @@ class LayerNorm(nn.LayerNorm):
 
 @explain_arguments
 class MLP(nn.Module):
-    """Two linear layers with an exact GELU between, for each token alone (section 3.1).
+    """Two linear layers, an exact GELU between, each token alone (section 3.1).
 
-    Tokens (B, N, in_features) to (B, N, out_features); dropout follows each layer. Without
-    `out_features` the width stays, without `hidden_features` the hidden layer has it too.
+    Tokens (B, N, in_features) to (B, N, out_features); dropout follows each
+    layer. Without `out_features` the width stays, without `hidden_features` the
+    hidden layer has it too.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class MLP(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., 2016): in training, drop a sample's whole branch.
+    """Stochastic depth (Huang et al., 2016): drop whole branches in training.
 
-    Each sample's branch is zeroed with probability `p`, the others are divided by 1 - p, so
-    that the expected value stays. In evaluation it does nothing.
+    Each sample's whole branch is zeroed with probability `p`, the others are
+    divided by 1 - p, so that the expected value stays. In evaluation it does
+    nothing.
     """
 
     def __init__(self, p: float = 0.0) -> None:
