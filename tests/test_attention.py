@@ -28,9 +28,10 @@ def test_fused_and_explicit_agree_forward_and_backward(N, dim, n_heads):
     torch.testing.assert_close(y[0], y[1], rtol=0, atol=1e-6)
     for y_ in y:
         y_.square().mean().backward()
-    torch.testing.assert_close(x[0].grad, x[1].grad, rtol=0, atol=1e-6)
-    for p, q in zip(explicit.parameters(), fused.parameters()):
-        torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-6)
+    for p, q in [x, *zip(explicit.parameters(), fused.parameters())]:
+        largest = p.grad.abs().max().item()
+        assert largest > 0
+        torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=2e-6 * largest)
 
 
 def test_weights_are_the_same_on_both_paths_and_asking_for_them_changes_nothing():

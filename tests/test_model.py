@@ -164,6 +164,51 @@ def test_sincos_positions_by_hand():
     torch.testing.assert_close(positions[1, 2], torch.tensor(expected))
 
 
+def test_sincos_gives_the_class_token_no_position():
+    positions = small_vit(positions="sincos2d").pos_embed
+    assert not positions[:, :1].any()
+    assert torch.equal(positions[:, 1:], sincos2d_positions((4, 4), 24))
+
+
+def test_the_start_is_the_papers():
+    torch.manual_seed(0)
+    model = VisionTransformer(img_size=32, patch_size=4, embed_dim=96, depth=1, n_heads=3, n_registers=8)
+    block = model.blocks[0]
+    for matrix in (*block.attn.qkv.weight.chunk(3), block.attn.proj.weight, block.mlp.fc1.weight, block.mlp.fc2.weight):
+        bound = math.sqrt(6 / sum(matrix.shape))    # q, k and v each by their own shape
+        assert 0.98 * bound < matrix.abs().max() <= bound
+    for token in (model.cls_token, model.reg_token, model.pos_embed):
+        assert token.std().item() == pytest.approx(0.02, rel=0.2)
+    assert model.patch_embed.proj.weight.std().item() == pytest.approx(48**-0.5, rel=0.05)
+    zeros = [model.head.weight, *(p for name, p in model.named_parameters() if name.endswith("bias"))]
+    assert not any(p.any() for p in zeros)
+
+
+def test_every_rate_arrives():
+    model = small_vit(drop_rate=0.1, attn_drop_rate=0.2)
+    rates = {name: module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
+    assert len(rates) == 1 + 2 * 4    # positions; in a block weights, projection, two in the MLP
+    assert rates == {name: 0.2 if name.endswith("attn_drop") else 0.1 for name in rates}
+
+
+@pytest.mark.parametrize("flash", [True, False])
+@pytest.mark.parametrize("place", ["pos_drop", *(f"blocks.0.{name}" for name in (
+    "attn.attn_drop", "attn.proj_drop", "mlp.drop1", "mlp.drop2"))])  # fmt: skip
+def test_every_dropout_acts(place, flash):
+    model, images = small_vit(flash_attention=flash), pictures(2, 3, 16, 16)
+    expected = model(images)
+    torch.testing.assert_close(model.train()(images), expected)
+    model.get_submodule(place).p = 0.5
+    assert (model(images) - expected).abs().max() > 1e-3
+    assert torch.equal(model.eval()(images), expected)
+
+
+def test_drop_path_acts_on_both_branches():
+    block, x = small_vit(drop_path_rate=0.1).blocks[1], pictures(2, 5, 24)
+    block.drop_path.forward = torch.zeros_like
+    assert torch.equal(block(x), x)
+
+
 def test_drop_path_rises_with_depth():
     model = small_vit(depth=5, drop_path_rate=0.2)
     assert [block.drop_path.p for block in model.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
@@ -189,6 +234,15 @@ BAD = [
     (lambda: small_vit()(pictures(1, 4, 16, 16)), ValueError, "4 channels.*takes 3"),
     (lambda: small_vit()(pictures(3, 16, 16)), ValueError, r"\(3, 16, 16\).*image\[None\]"),
     (lambda: small_vit()(pictures(1, 3, 16, 16).byte()), TypeError, r"uint8.*/ 255"),
+    (lambda: small_vit()(pictures(1, 3, 16, 16).double()), TypeError, r"float64.*weights torch.float32.*images.to"),
+    (lambda: small_vit().half()(pictures(1, 3, 16, 16)), TypeError, r"float32.*weights torch.float16.*images.to"),
+    (lambda: small_vit()(pictures(1, 3, 0, 16)), ValueError, "image height is 0"),
+    (lambda: small_vit(img_size=(16, 16, 3)), ValueError, r"\(16, 16, 3\) is not an int or \(height, width\)"),
+    (lambda: small_vit(n_heads=0), ValueError, "n_heads is 0, not a positive whole number"),
+    (lambda: small_vit(n_heads=-3), ValueError, "n_heads is -3"),
+    (lambda: small_vit(embed_dim=0), ValueError, "embed_dim is 0"),
+    (lambda: small_vit(depth=-1), ValueError, "depth is -1"),
+    (lambda: small_vit(depth=2.0), ValueError, "depth is 2.0"),
     (lambda: Attention(100, 8), ValueError, "width 100.*8 heads.*5 or 10"),
     (lambda: small_vit(embed_dim=25), ValueError, "width 25.*3 heads"),
     (lambda: small_vit(pool="max"), ValueError, "'max'.*'cls', 'mean'"),
@@ -208,6 +262,25 @@ BAD = [
 def test_bad_input_gets_an_error_that_names_value_and_remedy(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_autocast_takes_images_of_another_type():
+    model, images = small_vit(), pictures(2, 3, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(images).float(), model(images.bfloat16()).float(), rtol=0, atol=0.2)
+    assert model.bfloat16()(images.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_size_has_one_form_in_the_configuration():
+    sizes = [small_vit(img_size=size, patch_size=size).config for size in (16, (16, 16), [16, 16])]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert small_vit(img_size=(16, 8)).config["img_size"] == [16, 8]
+
+
+def test_mlp_ratio_is_taken_as_it_is():
+    assert small_vit(mlp_ratio=0.5).blocks[0].mlp.fc1.out_features == 12
+    with pytest.warns(UserWarning, match="zero-element"):
+        assert vit_edu.mlp.MLP(8, 0).fc1.out_features == 0
 
 
 def test_grid_shape_takes_pairs():

@@ -1,13 +1,14 @@
 """The same weights give the same logits and gradients as timm's and torchvision's models."""
 
 import pytest
+import timm
 import timm.models.vision_transformer as timm_vit
 import torch
 import torch.nn.functional as F
 import torchvision.models.vision_transformer as torchvision_vit
 from timm.layers import resample_abs_pos_embed
 
-from vit_edu import VisionTransformer
+from vit_edu import PRESETS, VisionTransformer, create_vit
 from vit_edu.patches import resize_positions
 from vit_edu.weights import from_timm, from_torchvision, load_state
 
@@ -71,6 +72,16 @@ def test_small_models_equal_timms(kind, own, theirs, size, patch):
         }
 
     assert_same(model, reference, gradients, pictures(3, size))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_timms(name):
+    with torch.device("meta"):
+        model, reference = create_vit(name), timm.create_model(name, num_classes=1000)
+    for own, theirs in zip(model.blocks, reference.blocks, strict=True):
+        assert own.attn.n_heads == theirs.attn.num_heads
+    shapes = [{name: p.shape for name, p in m.state_dict().items()} for m in (model, reference)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("size", [224, 256])

@@ -33,7 +33,8 @@ class MLP(nn.Module):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        hidden_features = hidden_features or in_features
+        if hidden_features is None:
+            hidden_features = in_features
         self.fc1 = nn.Linear(in_features, hidden_features)
         self.act = nn.GELU()
         self.drop1 = nn.Dropout(drop)

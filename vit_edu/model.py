@@ -16,6 +16,7 @@ from vit_edu.patches import (
     grid_shape,
     resize_positions,
     sincos2d_positions,
+    to_pair,
 )
 
 
@@ -75,7 +76,8 @@ class VisionTransformer(nn.Module):
     drop_path_rate: the last block's; it rises from 0 in the first
     fc_norm: normalise the pooled vector, not each token, as timm does for means
 
-    Parameter names are timm's: its ViT with class token loads unchanged.
+    Parameter names are timm's: its ViT with class token loads unchanged if it has no
+    registers, no LayerScale and no norm before the blocks (`norm_pre`).
     """
 
     def __init__(
@@ -100,6 +102,12 @@ class VisionTransformer(nn.Module):
     ) -> None:
         config = locals().copy()
         del config["self"], config["__class__"]
+        for name in "in_channels", "num_classes", "embed_dim", "depth", "n_heads":
+            if not isinstance(config[name], int) or config[name] < 1:
+                raise ValueError(f"{name} is {config[name]!r}, not a positive whole number")
+        for name in "img_size", "patch_size":    # one form, which JSON keeps
+            height, width = to_pair(config[name])
+            config[name] = height if height == width else [height, width]
         super().__init__()
         self.config = config    # VisionTransformer(**config) is the same architecture
         self.pool = choose("pool", pool, ("cls", "mean"))
@@ -133,7 +141,10 @@ class VisionTransformer(nn.Module):
         return self.pos_drop(z)    # (B, prefix + N, D)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the final, normalised tokens (B, prefix + N, D)."""
+        """Images (B, C, H, W) to the final tokens (B, prefix + N, D).
+
+        They are normalised, but with `fc_norm`: `forward` then norms their mean.
+        """
         return self.norm(self.blocks(self.embed(images)))    # eq. 1 to 4
 
     def forward(self, images: Tensor) -> Tensor:

@@ -16,7 +16,11 @@ Size = int | tuple[int, int]
 
 def to_pair(size: Size) -> tuple[int, int]:
     """Return `size` as (height, width); an int means a square."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+    if isinstance(size, int):
+        return size, size
+    if len(size) != 2:
+        raise ValueError(f"size {size} is not an int or (height, width)")
+    return tuple(size)
 
 
 def nearest_divisors(number: int, wanted: int) -> str:
@@ -32,6 +36,8 @@ def grid_shape(img_size: Size, patch_size: Size) -> tuple[int, int]:
     grid = []
     sides = zip(("height", "width"), to_pair(img_size), to_pair(patch_size))
     for side, length, patch in sides:
+        if length < 1:
+            raise ValueError(f"image {side} is {length}; it must be positive")
         if patch < 1 or length < patch or length % patch:
             raise ValueError(
                 f"image {side} {length} is not a multiple of patch {side} "
@@ -148,6 +154,12 @@ class PatchEmbedding(nn.Module):
             raise TypeError(
                 f"images are {images.dtype}, not floating point; "
                 "scale them first: images.float() / 255"
+            )
+        own, device = self.proj.weight.dtype, images.device.type
+        if images.dtype != own and not torch.is_autocast_enabled(device):
+            raise TypeError(
+                f"images are {images.dtype}, the model's weights {own}; "
+                f"convert them: images.to({own})"
             )
         grid_shape(tuple(images.shape[2:]), self.patch_size)
 

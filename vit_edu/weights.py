@@ -3,6 +3,7 @@
 Written by tools/export.py from book/text/06_weights.md: edit that file, then `make sync`.
 """
 
+import glob
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vit_edu.model import VisionTransformer
 
@@ -103,9 +105,12 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to; renamed to `path` once it is complete and on disk.
 
     Whatever happens while writing, `path` holds either its old content or its new one.
+    What a killed writer of this file left behind is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.part"):
+        stale.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
@@ -116,6 +121,14 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of `torch.compile`, averaging and parallel training."""
+    wrappers = AveragedModel, nn.DataParallel, nn.parallel.DistributedDataParallel
+    if isinstance(model, wrappers):
+        return unwrapped(model.module)
+    return unwrapped(model._orig_mod) if hasattr(model, "_orig_mod") else model
+
+
 def save_weights(
     model: nn.Module, path: str | os.PathLike, dtype: torch.dtype | None = None
 ) -> None:
@@ -123,34 +136,40 @@ def save_weights(
 
     `dtype=torch.float16` halves the file. The file appears complete or not at all.
     """
-    state = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    config = json.dumps(getattr(model, "config", {}))
+    model, state = unwrapped(model), {}
+    for name, tensor in model.state_dict().items():
+        state[name] = tensor.detach().to("cpu", dtype).contiguous()
+        if tensor.isfinite().all() and not state[name].isfinite().all():
+            raise ValueError(f"{name} has numbers too large for {dtype}; save it in float32")
+    config = dict(getattr(model, "config", {}))
+    if config and isinstance(model.head, nn.Linear):    # it may have been replaced
+        config["num_classes"] = model.head.out_features
     with written_beside(path) as temporary:
-        save_file(state, temporary, metadata={"config": config})
+        save_file(state, temporary, metadata={"config": json.dumps(config)})
 
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """Read a safetensors file: its tensors in float32, and the model's arguments."""
+    """Read a safetensors file: its tensors, and the model's arguments ({} if it has none)."""
+    with open(path, "rb"):    # a folder, not there, not allowed: Python says it best
+        pass
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}
-            config = json.loads((file.metadata() or {}).get("config", "{}"))
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, OSError) as error:
+            config = (file.metadata() or {}).get("config", "{}")
+    except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); "
             "copy or download it again"
         ) from error
-    return {n: t.float() if t.is_floating_point() else t for n, t in state.items()}, config
+    try:
+        return state, dict(json.loads(config))
+    except (TypeError, ValueError):    # somebody else's metadata by that name
+        return state, {}
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
     """Copy the weights in a safetensors file into `model`."""
-    load_state(model, read_weights(path)[0], source=str(path))
+    load_state(unwrapped(model), read_weights(path)[0], source=str(path))
 
 
 def load_model(path: str | os.PathLike) -> VisionTransformer:
