@@ -1,6 +1,7 @@
 """The loop: schedule, optimiser, accumulation, exact resume whatever happens, and what it refuses."""
 
 import csv
+import importlib.metadata
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vit_edu import VisionTransformer
+from vit_edu.digits import train_on_digits
+from vit_edu.records import surroundings
 from vit_edu.training import TrainingConfig, evaluate, learning_rate, make_optimizer, train, training_step
 
 CONFIG = TrainingConfig(epochs=3, lr=1e-3, warmup_epochs=1)
@@ -64,6 +68,41 @@ def test_only_matrices_decay():
         name for name, module in model.named_modules() for name in [f"{name}.weight"]
         if isinstance(module, nn.Linear | nn.Conv2d)
     }  # fmt: skip
+
+
+def test_the_optimiser_gets_the_settings():
+    matrices, others = make_optimizer(
+        small_vit(), replace(CONFIG, lr=0.3, weight_decay=0.2, betas=(0.7, 0.8))
+    ).param_groups
+    assert matrices["weight_decay"] == 0.2 and others["weight_decay"] == 0.0
+    assert all(group["lr"] == 0.3 and group["betas"] == (0.7, 0.8) for group in (matrices, others))
+
+
+def test_every_step_has_the_rate_of_the_schedule_and_the_model_in_training_mode():
+    def look(state):
+        expected = learning_rate(state.step - 1, 6, CONFIG)
+        assert all(group["lr"] == expected for group in state.optimizer.param_groups)
+        assert state.model.training
+
+    evaluating = lambda m: m.eval() and {}  # noqa: E731: and leaves the mode behind
+    rows = train(small_vit().eval(), batches(), CONFIG, evaluate=evaluating, after_step=look)
+    assert [row["lr"] for row in rows] == [learning_rate(step, 6, CONFIG) for step in (5, 11, 17)]
+
+
+def test_the_loss_is_the_smoothed_one():
+    images, labels = data(8).tensors
+    model = small_vit()
+    nn.init.normal_(model.head.weight)
+    expected = F.cross_entropy(model(images), labels, label_smoothing=0.3)
+    loss = training_step(model, make_optimizer(model, CONFIG), (images, labels), replace(CONFIG, label_smoothing=0.3))
+    torch.testing.assert_close(loss, expected.detach())
+
+
+def test_the_speed_is_images_by_seconds():
+    started = time.perf_counter()
+    rows = train(small_vit(), batches(44), CONFIG, after_step=lambda state: time.sleep(0.005))
+    assert 3 * 6 * 0.005 <= sum(row["seconds"] for row in rows) <= time.perf_counter() - started
+    assert all(row["images_per_second"] * row["seconds"] == pytest.approx(44) for row in rows)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
@@ -145,6 +184,49 @@ def test_a_stopped_and_resumed_run_equals_one_that_was_not(stop_at, tmp_path):
     assert without_times(rows[0]) == without_times(rows[1])
 
 
+class NoisyData(torch.utils.data.Dataset):
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, i):
+        image, label = data()[i]
+        return image + torch.randn_like(image), label
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(), dict(num_workers=2), dict(own=True), dict(num_workers=2, own=True), dict(sampler=True)],
+    ids=str,
+)
+def test_chance_in_the_data_and_generators_of_the_loader_resume_exactly(options, tmp_path):
+    """In the second epoch, two batches before its end."""
+
+    def go(out, **more):
+        model, dataset = small_vit(), NoisyData()
+        torch.seed()  # whatever was drawn before
+        generator = torch.Generator()
+        generator.seed()
+        if "sampler" in options:
+            order = dict(sampler=torch.utils.data.RandomSampler(dataset, generator=generator))
+        else:
+            order = dict(shuffle=True, generator=generator if "own" in options else None)
+        loader = DataLoader(dataset, 8, num_workers=options.get("num_workers", 0), **order)
+        train(model, loader, replace(CONFIG, epochs=2), out=out, **more)
+        return weights(model)
+
+    steps = iter(range(1, 100))
+    go(tmp_path / "b", should_stop=lambda: next(steps) == 10)
+    expected, resumed = go(tmp_path / "a"), go(tmp_path / "b", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(expected, resumed))
+
+
+def test_figures_of_any_kind_can_be_resumed(tmp_path):
+    figures = lambda m: {"a": np.mean([0.5]), "b": torch.tensor(0.25)}  # noqa: E731
+    train(small_vit(), batches(), CONFIG, evaluate=figures, out=tmp_path)
+    rows = train(small_vit(), batches(), CONFIG, evaluate=figures, out=tmp_path, resume=True)
+    assert [(row["a"], row["b"]) for row in rows] == [(0.5, 0.25)] * 3
+
+
 def final_state(out: Path) -> tuple[dict, list]:
     state = torch.load(out / "state.pt", weights_only=True)
     return state, without_times(list(csv.DictReader(open(out / "metrics.csv"))))
@@ -176,6 +258,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(tmp_path):
         torch.set_num_threads(threads)
     (killed, killed_rows), (whole, whole_rows) = final_state(tmp_path / "killed"), final_state(tmp_path / "whole")
     assert killed_rows == whole_rows and len(whole_rows) == 3
+    assert sorted(os.listdir(tmp_path / "killed")) == ["metrics.csv", "state.pt"]
     assert killed["step"] == whole["step"] == 36
     for part in ("model", "averaged"):
         assert killed[part].keys() == whole[part].keys()
@@ -206,8 +289,15 @@ def test_one_line_an_epoch(capsys):
 
 
 def test_bfloat16_trains():
+    model, kinds = small_vit(), set()
+    model.head.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    train(model, batches(), replace(CONFIG, precision="float32"))
+    assert kinds == {torch.float32}
+    kinds.clear()
     model = small_vit()
+    model.head.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
     history = train(model, batches(), replace(CONFIG, precision="bfloat16"))
+    assert kinds == {torch.bfloat16}
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert all(p.dtype == torch.float32 for p in model.parameters())
     with pytest.raises(ValueError, match="'half'.*'bfloat16'"):
@@ -228,6 +318,31 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_state(tmp_path):
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    model, before = small_vit(), []
+
+    def break_weights(state):
+        before.append((tmp_path / "state.pt").read_bytes())
+        model.head.bias.data[0] = float("inf")
+
+    with pytest.raises(FloatingPointError, match="weights is inf at step 0"):
+        train(model, batches(), CONFIG, out=tmp_path, after_step=break_weights, should_stop=lambda: True)
+    assert (tmp_path / "state.pt").read_bytes() == before[0]
+
+
+def test_a_loss_that_is_not_finite_is_found_within_fifty_steps():
+    model, steps = small_vit(), []
+
+    def break_weights(state):
+        steps.append(state.step)
+        if state.step == 4:
+            model.head.weight.data.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="loss is nan at step 4;.*nowhere"):
+        train(model, DataLoader(data(64), 1), CONFIG, after_step=break_weights)
+    assert len(steps) < 50
+
+
 @pytest.fixture
 def begun(tmp_path) -> Path:
     """The folder of a run that was stopped after its first step."""
@@ -240,6 +355,68 @@ def test_a_run_is_not_overwritten(begun):
     with pytest.raises(FileExistsError, match="resume=True"):
         train(small_vit(), batches(), CONFIG, out=begun)
     assert (begun / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.csv"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_records_of_a_run_without_state_are_not_overwritten(name, resume, tmp_path):
+    (tmp_path / name).write_text("old")
+    with pytest.raises(FileExistsError, match=f"{name}, nothing is overwritten"):
+        train(small_vit(), batches(), CONFIG, out=tmp_path, resume=resume)
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "old"
+
+
+def test_a_state_of_another_identity_is_refused(tmp_path):
+    train(small_vit(), batches(), CONFIG, out=tmp_path, identity={"recipe": "a"})
+    with pytest.raises(ValueError, match="recipe was 'a', now 'b'"):
+        train(small_vit(), batches(), CONFIG, out=tmp_path, resume=True, identity={"recipe": "b"})
+    train(small_vit(), batches(), CONFIG, out=tmp_path, resume=True, identity={"recipe": "a"})
+
+
+def test_the_digits_refuse_the_state_of_another_recipe(tmp_path):
+    train_on_digits("baseline", out=tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="recipe was 'baseline', now 'no-residuals'"):
+        train_on_digits("no-residuals", out=tmp_path, epochs=1, resume=True)
+
+
+UNUSABLE = [
+    ("empty", DataLoader(data(4), 8, drop_last=True), CONFIG),
+    ("warm-up of 5 epochs does not fit into 3", batches(), replace(CONFIG, warmup_epochs=5)),
+    ("persistent", DataLoader(data(), 8, num_workers=1, persistent_workers=True), CONFIG),
+    ("precision 'half'", batches(), replace(CONFIG, precision="half")),
+]
+
+
+@pytest.mark.parametrize("message, loader, config", UNUSABLE, ids=[message for message, *_ in UNUSABLE])
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(message, loader, config, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train(small_vit(), loader, config, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused_before_training(tmp_path):
+    (tmp_path / "run").write_text("")
+    steps = []
+    with pytest.raises(OSError):
+        train(small_vit(), batches(), CONFIG, out=tmp_path / "run", after_step=steps.append)
+    assert not steps
+
+
+def test_evaluating_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no batch to evaluate"):
+        evaluate(small_vit(), [])
+
+
+def test_a_missing_package_is_left_out_of_the_record(monkeypatch):
+    version = importlib.metadata.version
+
+    def without_torchvision(name):
+        if name == "torchvision":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", without_torchvision)
+    assert surroundings()["versions"].keys() == {"python", "torch", "numpy"}
 
 
 REFUSED = [
@@ -258,19 +435,35 @@ def test_a_state_of_another_run_is_refused(message, make, begun):
     assert (begun / "state.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "another file"])
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("not a state"),
+    "another file": lambda path: torch.save({"weights": torch.zeros(3)}, path),
+    "a tensor": lambda path: torch.save(torch.zeros(3), path),
+    "a number": lambda path: torch.save(3, path),
+    "a list for a run": lambda path: torch.save({"run": [1]}, path),
+    "no optimizer": lambda path: torch.save(
+        {k: v for k, v in torch.load(path, weights_only=True).items() if k != "optimizer"}, path
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_is_refused_and_kept(damage, begun):
     path = begun / "state.pt"
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:1000])
-    elif damage == "text":
-        path.write_text("not a state")
-    else:
-        torch.save({"weights": torch.zeros(3)}, path)
+    DAMAGES[damage](path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="is not the state of a training run; move it away"):
         train(small_vit(), batches(), CONFIG, out=begun, resume=True)
     assert path.read_bytes() == before
+
+
+def test_a_state_that_cannot_be_opened_says_why(begun):
+    (begun / "state.pt").unlink()
+    (begun / "state.pt").mkdir()
+    with pytest.raises(OSError):
+        train(small_vit(), batches(), CONFIG, out=begun, resume=True)
 
 
 def test_resuming_without_a_state_starts_anew(tmp_path):

@@ -100,7 +100,8 @@ def train_on_digits(
     """
     recipe = RECIPES[name]
     epochs = epochs or recipe.training.epochs
-    config = replace(recipe.training, seed=seed, epochs=epochs)
+    warmup = min(recipe.training.warmup_epochs, epochs)
+    config = replace(recipe.training, seed=seed, epochs=epochs, warmup_epochs=warmup)
     train_set, test_set = load_digits_split()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model(recipe, seed).to(device)
@@ -116,6 +117,7 @@ def train_on_digits(
         evaluate=test,
         out=out,
         resume=resume,
+        identity={"recipe": name},
     )
     if out and not Path(out, "run.json").exists():    # a finished run keeps its record
         known = evaluate(model, DataLoader(train_set, batch_size=500))

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -54,7 +55,9 @@ def surroundings() -> dict:
     """Where a run took place: commit, versions and hardware, for its record."""
     packages = ("torch", "torchvision", "numpy")
     versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in packages}
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):    # not all are needed
+            versions[name] = importlib.metadata.version(name)
     return {"commit": code_version(), "versions": versions, "hardware": hardware()}
 
 

@@ -38,7 +38,7 @@ class TrainingConfig:
     label_smoothing: float = 0.1
     clip_norm: float = 1.0         # largest norm of the whole gradient
     accumulate: int = 1            # parts a batch is split into, to save memory
-    precision: str = "auto"        # "bfloat16" on GPUs made for it; or "float32"
+    precision: str = "auto"        # "bfloat16" on GPUs made for it, else "float32"
     seed: int = 0
 
 
@@ -110,6 +110,8 @@ def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Batch:
     model.eval()
     pairs = [(model(x.to(device)).float().cpu(), labels.cpu()) for x, labels in batches]
     model.train(was_training)
+    if not pairs:
+        raise ValueError("there is no batch to evaluate: batches is empty")
     logits, labels = zip(*pairs)
     return torch.cat(logits), torch.cat(labels)
 
@@ -130,9 +132,13 @@ def epoch_batches(
     batches: Iterable[Batch], seed: int, epoch: int, done: int
 ) -> Iterator[Batch]:
     """The batches of an epoch after the first `done`; chance depends on the place."""
-    if hasattr(getattr(batches, "sampler", None), "set_epoch"):
-        batches.sampler.set_epoch(epoch)
+    sampler = getattr(batches, "sampler", None)
+    if hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(epoch)
     torch.manual_seed(seed_for(seed, 0, epoch))    # seeds of worker processes
+    for owner in (batches, sampler):               # a generator of their own
+        if generator := getattr(owner, "generator", None):
+            generator.manual_seed(seed_for(seed, 0, epoch))
     iterator = iter(batches)
     for place in itertools.count():
         torch.manual_seed(seed_for(seed, 0, epoch, place))    # order; random transforms
@@ -142,7 +148,9 @@ def epoch_batches(
             yield batch
 
 
-UNREADABLE = OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError
+NUMBERS = "step", "history", "images", "seconds"
+MODULES = "model", "optimizer", "averaged"
+DAMAGED = EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError
 
 
 class TrainingState:
@@ -155,9 +163,11 @@ class TrainingState:
         steps_per_epoch: int,
         averaged: AveragedModel | None = None,
         path: Path | None = None,
+        identity: dict | None = None,
     ) -> None:
         self.model, self.config = model, config
         self.averaged, self.path = averaged, path
+        self.identity = identity or {}
         self.optimizer = make_optimizer(model, config)
         self.steps_per_epoch = steps_per_epoch
         self.step = 0                                 # steps done
@@ -174,17 +184,17 @@ class TrainingState:
         model = {"model": type(self.model).__name__} | getattr(self.model, "config", {})
         rest = {"steps_per_epoch": self.steps_per_epoch}
         rest["averaged"] = self.averaged is not None
-        return asdict(self.config) | rest | model
+        return asdict(self.config) | rest | model | self.identity
 
     def save(self) -> None:
         """Write the state beside the old file, then rename: one is always whole."""
         if self.path is None:
             return
-        check_finite(self, weights_norm=weights_norm(self.model))
-        names = ("step", "history", "images", "seconds")
-        state = {name: getattr(self, name) for name in names} | {"run": self.run()}
-        state["losses"] = torch.tensor([loss.item() for loss in self.losses])
-        for name in ("model", "optimizer", "averaged"):
+        check_finite(self)
+        state = {name: getattr(self, name) for name in NUMBERS} | {"run": self.run()}
+        losses = torch.stack(self.losses) if self.losses else torch.zeros(0)
+        state["losses"] = losses.cpu()
+        for name in MODULES:
             part = getattr(self, name)
             state[name] = part.state_dict() if part else {}
         with written_beside(self.path) as temporary:
@@ -193,9 +203,10 @@ class TrainingState:
     def load(self) -> None:
         """Go back to the saved state; ValueError where it belongs to another run."""
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            saved, run = state["run"], self.run()
-        except UNREADABLE as error:
+            state = dict(torch.load(self.path, map_location="cpu", weights_only=True))
+            saved, run = dict(state["run"]), self.run()
+            state = {name: state[name] for name in (*NUMBERS, *MODULES, "losses")}
+        except (*DAMAGED, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"{self.path} is not the state of a training run; "
                 "move it away to start anew"
@@ -214,9 +225,12 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
             load_state(self.averaged, state["averaged"], source=str(self.path))
-        for name in ("step", "history", "images", "seconds"):
+        for name in NUMBERS:
             setattr(self, name, state[name])
         self.losses = list(state["losses"].to(next(self.model.parameters()).device))
+
+
+CHECK_EVERY = 50    # steps; a look at a number makes a GPU finish what it has to do
 
 
 def train_epoch(
@@ -242,8 +256,8 @@ def train_epoch(
             group["lr"] = learning_rate(state.step, state.steps_per_epoch, config)
         state.losses.append(training_step(state.model, state.optimizer, batch, config))
         state.step += 1
-        if len(state.losses) > 1:    # one step late, so that a GPU need not wait
-            check_finite(state, step=state.step - 2, loss=state.losses[-2])
+        if len(state.losses) % CHECK_EVERY == 0:
+            check_finite(state)
         if state.averaged:
             state.averaged.update_parameters(state.model)
         state.images += len(images)
@@ -251,7 +265,8 @@ def train_epoch(
         if after_step:
             after_step(state)
         yield
-    check_finite(state, loss=state.losses[-1], weights_norm=weights_norm(state.model))
+    check_finite(state)
+    state.seconds = time.perf_counter() - started    # now a GPU is done, too
 
 
 def train(
@@ -268,6 +283,7 @@ def train(
     out: str | os.PathLike | None = None,
     resume: bool = False,
     save_every: int | None = None,
+    identity: dict | None = None,
 ) -> list[dict[str, float]]:
     """Train `model`, where it is, on `batches` of (images, labels), e.g. a DataLoader.
 
@@ -277,23 +293,21 @@ def train(
     averaged: a running average of the weights, updated after each step
     after_step, after_epoch: called with the state, and with the epoch's row
     should_stop: asked after each step; True saves the state and ends the call
-    out: a folder for `state.pt`, saved after each epoch and every `save_every` steps,
-        and for `metrics.csv`
+    out: a folder for `state.pt`, saved at the start, after each epoch and every
+        `save_every` steps, and for `metrics.csv`
     resume: go on from the state in `out`, if there is one
+    identity: names and plain values that must be the same for a state to be resumed,
+        besides the settings and the model's: the data, the recipe
 
-    Returns a row of figures for each epoch. All chance (order, dropout, augmentation)
-    comes from torch's generators, seeded by `config.seed` and the place in the run: a run
-    that is interrupted and resumed ends with the weights of one that is not.
+    Returns a row of figures for each epoch. The loop seeds torch's generators, the
+    loader's own included, by `config.seed` and the place in the run, so that a run that
+    is interrupted and resumed ends with the weights of one that is not. For that, all
+    chance (order, dropout, augmentation) must come from torch, not from `random` or
+    numpy, and the loader's workers must not be persistent.
     """
     path = None if out is None else Path(out) / "state.pt"
-    state = TrainingState(model, config, len(batches), averaged, path)
-    if path and path.exists():
-        if not resume:
-            raise FileExistsError(
-                f"{out} holds a run; resume=True goes on with it, "
-                "another out starts anew"
-            )
-        state.load()
+    state = TrainingState(model, config, len(batches), averaged, path, identity)
+    begin(state, batches, resume)
     while len(state.history) < config.epochs:
         for _ in train_epoch(state, batches, prepare_batch, after_step):
             if should_stop and should_stop():
@@ -311,6 +325,36 @@ def train(
     return state.history
 
 
+def begin(state: TrainingState, batches: Iterable[Batch], resume: bool) -> None:
+    """Refuse what would go wrong later; load the state, or save the first one."""
+    config, path = state.config, state.path
+    autocast(torch.device("cpu"), config.precision)    # raises if it is unknown
+    if state.steps_per_epoch == 0:
+        raise ValueError("batches is empty; is the data smaller than one whole batch?")
+    if config.warmup_epochs > config.epochs:
+        raise ValueError(
+            f"a warm-up of {config.warmup_epochs} epochs does not fit into "
+            f"{config.epochs}; lower warmup_epochs"
+        )
+    if getattr(batches, "persistent_workers", False):
+        raise ValueError(
+            "persistent workers keep their own chance from epoch to epoch, which no "
+            "state can hold; build the DataLoader with persistent_workers=False"
+        )
+    if path is None:
+        return
+    if path.exists() and resume:
+        state.load()
+        return
+    for name in (path.name, "run.json", "metrics.csv"):
+        if path.with_name(name).exists():
+            raise FileExistsError(
+                f"{path.parent} holds a run's {name}, nothing is overwritten; "
+                "resume=True goes on from state.pt, another out starts anew"
+            )
+    state.save()    # now, not after an epoch, is the time to find that it cannot be
+
+
 def end_epoch(state: TrainingState, evaluate: Callable | None) -> dict[str, float]:
     """Evaluate, and close the epoch with a row of figures."""
     row = {
@@ -318,11 +362,12 @@ def end_epoch(state: TrainingState, evaluate: Callable | None) -> dict[str, floa
         "lr": state.optimizer.param_groups[0]["lr"],
         "train_loss": torch.stack(state.losses).mean().item(),
     }
-    if evaluate:
-        row |= evaluate(state.model)
-        if state.averaged:
-            figures = evaluate(state.averaged)
-            row |= {f"averaged_{name}": value for name, value in figures.items()}
+    models = {"": state.model}
+    if state.averaged:
+        models["averaged_"] = state.averaged
+    for prefix, model in models.items() if evaluate else ():
+        for name, value in evaluate(model).items():
+            row[prefix + name] = float(value)    # of numpy's or torch's kind, perhaps
     row |= {"seconds": state.seconds, "images_per_second": state.images / state.seconds}
     state.history.append(row)
     state.start_epoch()
@@ -347,21 +392,22 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def weights_norm(model: nn.Module) -> Tensor:
-    """The length of the vector of all weights: finite if and only if they all are."""
+    """The length of the vector of all weights: not finite if one of them is not."""
     norms = [p.detach().float().norm() for p in model.parameters()]
     return torch.stack(norms).norm()
 
 
-def check_finite(
-    state: TrainingState, step: int | None = None, **numbers: Tensor
-) -> None:
-    """Stop a run with a number that is not finite; its last saved state stays."""
-    step = state.step - 1 if step is None else step    # the last one
-    for name, number in numbers.items():
-        if not math.isfinite(number.item()):
-            what = f"the {name.replace('_', ' ')} is {number.item()} at step {step}"
+def check_finite(state: TrainingState) -> None:
+    """Stop a run whose losses or weights are not finite; its last saved state stays."""
+    numbers = torch.stack([*state.losses, weights_norm(state.model)]).tolist()
+    first = state.step - len(state.losses)    # of this epoch's steps
+    for place, number in enumerate(numbers):
+        if not math.isfinite(number):
+            in_loss = place < len(state.losses)
+            what = "the loss" if in_loss else "the length of all weights"
+            step = first + place if in_loss else state.step - 1
             where = state.path or "nowhere, as no out was given"
             raise FloatingPointError(
-                f"{what}; the last saved state is {where}. "
+                f"{what} is {number} at step {step}; the last saved state is {where}. "
                 "Lower lr or clip_norm, or warm up longer"
             )
