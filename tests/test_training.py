@@ -84,7 +84,10 @@ def test_every_step_has_the_rate_of_the_schedule_and_the_model_in_training_mode(
         assert all(group["lr"] == expected for group in state.optimizer.param_groups)
         assert state.model.training
 
-    evaluating = lambda m: m.eval() and {}  # noqa: E731: and leaves the mode behind
+    def evaluating(model):
+        model.eval()  # and leaves it so
+        return {}
+
     rows = train(small_vit().eval(), batches(), CONFIG, evaluate=evaluating, after_step=look)
     assert [row["lr"] for row in rows] == [learning_rate(step, 6, CONFIG) for step in (5, 11, 17)]
 
@@ -195,7 +198,8 @@ class NoisyData(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize(
     "options",
-    [dict(), dict(num_workers=2), dict(own=True), dict(num_workers=2, own=True), dict(sampler=True)],
+    [dict(), dict(num_workers=2), dict(own=True), dict(num_workers=2, own=True), dict(sampler=True),
+     dict(num_workers=2, plain=True)],
     ids=str,
 )
 def test_chance_in_the_data_and_generators_of_the_loader_resume_exactly(options, tmp_path):
@@ -208,6 +212,8 @@ def test_chance_in_the_data_and_generators_of_the_loader_resume_exactly(options,
         generator.seed()
         if "sampler" in options:
             order = dict(sampler=torch.utils.data.RandomSampler(dataset, generator=generator))
+        elif "plain" in options:  # the workers' seeds alone come from the generator
+            order = dict(generator=generator)
         else:
             order = dict(shuffle=True, generator=generator if "own" in options else None)
         loader = DataLoader(dataset, 8, num_workers=options.get("num_workers", 0), **order)
@@ -218,6 +224,14 @@ def test_chance_in_the_data_and_generators_of_the_loader_resume_exactly(options,
     go(tmp_path / "b", should_stop=lambda: next(steps) == 10)
     expected, resumed = go(tmp_path / "a"), go(tmp_path / "b", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed))
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator()], ids=["torch's", "own"])
+def test_every_epoch_has_its_own_order(generator):
+    seen = []
+    loader = DataLoader(data(), 48, shuffle=True, generator=generator)
+    train(small_vit(), loader, CONFIG, prepare_batch=lambda x, y: seen.append(y.tolist()) or (x, y))
+    assert seen[0] != seen[1] != seen[2] != seen[0]
 
 
 def test_figures_of_any_kind_can_be_resumed(tmp_path):
