@@ -3,7 +3,6 @@
 Written by tools/export.py from book/text/02_attention.md: edit that file, then `make sync`.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -379,8 +379,7 @@ def describe(row: dict[str, float], epochs: int) -> str:
     hidden = ("epoch", "lr", "seconds", "images_per_second")
     names = [name for name in row if name not in hidden]
     figures = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names)
-    speed = f"{row['seconds']:.1f} s  {row['images_per_second']:.0f} images/s"
-    return f"epoch {row['epoch']:3d}/{epochs}  {figures}  {speed}"
+    return f"epoch {row['epoch']:3d}/{epochs}  {figures}  {row['seconds']:.1f} s"
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
