@@ -245,6 +245,8 @@ def train_epoch(
     started = time.perf_counter() - state.seconds
     device = next(state.model.parameters()).device
     state.model.train()
+    if hasattr(prepare_batch, "set_epoch"):
+        prepare_batch.set_epoch(epoch)
     todo = epoch_batches(batches, config.seed, epoch, done)
     bar = dict(total=state.steps_per_epoch, initial=done, leave=False, disable=None)
     for images, labels in tqdm(todo, f"epoch {epoch + 1}", **bar):
@@ -377,7 +379,7 @@ def end_epoch(state: TrainingState, evaluate: Callable | None) -> dict[str, floa
 def describe(row: dict[str, float], epochs: int) -> str:
     """An epoch's row as one line of text."""
     hidden = ("epoch", "lr", "seconds", "images_per_second")
-    names = [name for name in row if name not in hidden]
+    names = [name for name in row if name not in hidden and row[name] == row[name]]
     figures = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names)
     return f"epoch {row['epoch']:3d}/{epochs}  {figures}  {row['seconds']:.1f} s"
 
