@@ -2,7 +2,11 @@
 
 import os
 
-from chapters import ENVIRONMENT
+from chapters import ENVIRONMENT, compare_where_data_is
 
 os.environ.update(ENVIRONMENT)
 os.environ.pop("MPLBACKEND", None)  # notebooks choose their own
+
+
+def pytest_collection_modifyitems(items):
+    compare_where_data_is(items)

@@ -7,6 +7,7 @@ import inspect
 import shutil
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import chapters
@@ -255,6 +256,51 @@ def test_address_has_one_source(project):
     ).read_text() == "https://github.com/somebody/vit-edu and https://somebody.github.io/vit-edu/x\n"
     assert "git+https://github.com/somebody/vit-edu" in (project / "book" / "text" / "01_first.md").read_text()
     assert check.address_is_one(project) == []
+
+
+def test_outputs_that_need_data_are_not_made_without(project, tmp_path, monkeypatch):
+    """A chapter with such cells is executed only where CIFAR-10 is; others are executed anywhere."""
+    monkeypatch.setenv("VIT_EDU_DATA", str(tmp_path / "data"))
+    write(project, "02_second", "# Second\n\n" + FIRST + code("print(1)", ":tags: [needs-data]\n"))
+    with pytest.raises(ChapterError, match="02_second.md: its outputs show CIFAR-10: set VIT_EDU_DATA"):
+        sync.sync(project)
+    assert (project / "book" / "01_first.ipynb").exists() and not (project / "book" / "02_second.ipynb").exists()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10.safetensors").touch()
+    sync.sync(project)
+    assert (project / "book" / "02_second.ipynb").exists()
+
+
+def test_outputs_that_need_data_are_compared_only_where_it_is(monkeypatch):
+    def checked() -> list:
+        items = []
+        for tags in [["needs-data"], []]:
+            cell = nbformat.v4.new_code_cell("print(1)", metadata={"tags": tags})
+            items.append(types.SimpleNamespace(cell=cell, options={"check": True}))
+        chapters.compare_where_data_is([*items, object()])
+        return [item.options["check"] for item in items]
+
+    monkeypatch.setattr(chapters, "has_data", lambda: False)
+    assert checked() == [False, True]
+    monkeypatch.setattr(chapters, "has_data", lambda: True)
+    assert checked() == [True, True]
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("It reaches 93.6 % in the end.", 1),
+        ("Fine. It takes 4 minutes, we found. Others {cite}`a` say so.", 1),
+        ("It gains 2.5 points {cite}`a`.", 0),
+        ("| ours | 90 % |\n| theirs {cite}`a` | 80 % |", 1),
+        ("*Cost: about 20 minutes of reading.*", 0),
+        ("at 1,200 images/s\n\nas {cite}`a` says", 1),
+        ("two points, 4 patches, 16 pixels and 100 steps", 0),
+    ],
+)
+def test_figures_without_a_source_are_noticed(text, found, project):
+    write(project, "02_second", f"# Second\n\n{FIRST}{text}\n")
+    assert len(check.figures_have_sources(project)) == found
 
 
 def test_a_chapter_depends_on_what_it_imports(project):

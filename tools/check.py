@@ -149,9 +149,29 @@ def drawings_share_the_palette(root: Path = ROOT) -> list[str]:
     return problems
 
 
+FIGURE = re.compile(r"\d[\d.,]*\s*(?:%|per ?cent\b|(?:percentage )?points?\b|minutes?\b|images/s|TFLOP/s)")
+
+
+def figures_have_sources(root: Path = ROOT) -> list[str]:
+    """In Markdown a number with %, points, minutes, images/s or TFLOP/s shares its sentence with a citation.
+
+    Our own results are outputs of cells that read a record. The line of cost at a chapter's head is no result.
+    """
+    problems = []
+    for twin in twins(root):
+        for number, cell in enumerate(read(twin).cells, 1):
+            if cell.cell_type != "markdown":
+                continue
+            for sentence in re.split(r"(?<=[.!?:;])\s+(?=[A-Z*_`\[(])|\n\n|\n(?=[|\-*]|\d+\. )", cell.source):
+                figure = FIGURE.search(sentence)
+                if figure and "{cite" not in sentence and not sentence.startswith("*Cost:"):
+                    problems.append(f"{twin.name}, cell {number}: {figure.group()!r} has no {{cite}} in its sentence")
+    return problems
+
+
 CHECKS = (
     notebooks_in_step, modules_in_step, modules_in_reading_order, notebooks_run_in_colab, outputs_are_clean,
-    address_is_one, drawings_share_the_palette,
+    address_is_one, drawings_share_the_palette, figures_have_sources,
 )  # fmt: skip
 
 

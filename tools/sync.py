@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 import chapters
-from chapters import ADDRESS, PAGES, ROOT, ChapterError, notebook_of, read, twins
+from chapters import ADDRESS, PAGES, ROOT, ChapterError, has_data, needs_data, notebook_of, read, twins
 from export import export
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -142,6 +142,8 @@ def sync(root: Path = ROOT, names: list[str] = (), force: bool = False, check: b
             print(f"executing {twin.stem} ...", flush=True)
             notebook = prepared(twin)
             try:
+                if any(map(needs_data, notebook.cells)) and not has_data():
+                    raise ChapterError(f"{twin.name}: its outputs show CIFAR-10: set VIT_EDU_DATA to its folder")
                 execute(notebook, twin.name, path.parent, root)
             except ChapterError as error:
                 failures.append(str(error))
