@@ -11,7 +11,6 @@ the ratio to the faster of the other two, and peak memory, measured in a process
 
 import argparse
 import json
-import re
 import resource
 import statistics
 import subprocess
@@ -24,13 +23,13 @@ import torch.nn.functional as F
 import torchvision
 
 from vit_edu import count_macs, create_vit
+from vit_edu.throughput import peak_tflops
 
 SIZES = {
     "S/16": ("vit_small_patch16_224", dict(patch_size=16, num_layers=12, num_heads=6, hidden_dim=384, mlp_dim=1536)),
     "B/16": ("vit_base_patch16_224", dict(patch_size=16, num_layers=12, num_heads=12, hidden_dim=768, mlp_dim=3072)),
 }
 WHO = ("ours", "timm", "torchvision")
-PEAK = {"H200": 989, "H100": 989, "A100": 312, "L4": 121, "T4": 65}  # TFLOP/s, dense, 16 bit, as published by NVIDIA
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -94,12 +93,6 @@ def peak_memory(who: str, size: str, batch: int, mode: str, compiled: bool) -> f
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def peak_rate() -> float:
-    """The device's 16-bit peak in TFLOP/s, 0 if we do not know it."""
-    words = re.split(r"[\s-]", torch.cuda.get_device_name()) if DEVICE.type == "cuda" else []
-    return next((value for name, value in PEAK.items() if name in words), 0)
-
-
 def measured_apart(*arguments) -> float:
     """`peak_memory` in a process of its own."""
     command = [sys.executable, __file__, "--memory", json.dumps(arguments)]
@@ -110,7 +103,7 @@ def compare(size: str, batch: int, rounds: int, compiled: bool) -> None:
     """Print the table of one model size."""
     works = {who: Work(who, size, batch, compiled) for who in WHO}
     flops = 2 * sum(count_macs(works["ours"].model).values()) * batch
-    peak = peak_rate()
+    peak = peak_tflops(DEVICE)
     for mode, passes in (("forward", 1), ("training step", 3)):
         for who in WHO:
             works[who](mode)    # warm up, or compile
