@@ -10,6 +10,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from vit_edu.weights import load_state, written_beside
+from vit_edu.weights import load_state, unwrapped, written_beside
 
 Batch = tuple[Tensor, Tensor]
 
@@ -92,11 +93,14 @@ def training_step(
     k, smoothing = config.accumulate, config.label_smoothing
     optimizer.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=images.device)
-    for x, y in zip(images.chunk(k), targets.chunk(k)):
-        with autocast(images.device, config.precision):
-            part = F.cross_entropy(model(x), y, label_smoothing=smoothing)
-        part = part * (len(x) / len(images))    # its share of the batch's mean
-        part.backward()                         # adds to the gradients
+    parts = list(zip(images.chunk(k), targets.chunk(k)))
+    for place, (x, y) in enumerate(parts, 1):
+        alone = place == len(parts) or not hasattr(model, "no_sync")
+        with nullcontext() if alone else model.no_sync():    # copies agree at the end
+            with autocast(images.device, config.precision):
+                part = F.cross_entropy(model(x), y, label_smoothing=smoothing)
+            part = part * (len(x) / len(images))    # its share of the batch's mean
+            part.backward()                         # adds to the gradients
         loss += part.detach()
     nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizer.step()
@@ -140,7 +144,10 @@ def epoch_batches(
         if generator := getattr(owner, "generator", None):
             generator.manual_seed(seed_for(seed, 0, epoch))
     iterator = iter(batches)
-    for place in itertools.count():
+    first = 0
+    if hasattr(sampler, "start_batch"):            # it can begin in the middle
+        sampler.start_batch = first = done
+    for place in itertools.count(first):
         torch.manual_seed(seed_for(seed, 0, epoch, place))    # order; random transforms
         if (batch := next(iterator, None)) is None:
             return
@@ -164,11 +171,13 @@ class TrainingState:
         averaged: AveragedModel | None = None,
         path: Path | None = None,
         identity: dict | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        leads: bool = True,
     ) -> None:
         self.model, self.config = model, config
-        self.averaged, self.path = averaged, path
+        self.averaged, self.path, self.leads = averaged, path, leads
         self.identity = identity or {}
-        self.optimizer = make_optimizer(model, config)
+        self.optimizer = optimizer or make_optimizer(model, config)
         self.steps_per_epoch = steps_per_epoch
         self.step = 0                                 # steps done
         self.history: list[dict[str, float]] = []     # a row for each epoch done
@@ -181,14 +190,17 @@ class TrainingState:
 
     def run(self) -> dict:
         """What must be the same for a state to be resumed."""
-        model = {"model": type(self.model).__name__} | getattr(self.model, "config", {})
+        bare = unwrapped(self.model)
+        model = {"model": type(bare).__name__} | getattr(bare, "config", {})
         rest = {"steps_per_epoch": self.steps_per_epoch}
         rest["averaged"] = self.averaged is not None
-        return asdict(self.config) | rest | model | self.identity
+        settings = asdict(self.config)
+        del settings["accumulate"]    # changes memory alone
+        return settings | rest | model | self.identity
 
     def save(self) -> None:
         """Write the state beside the old file, then rename: one is always whole."""
-        if self.path is None:
+        if self.path is None or not self.leads:
             return
         check_finite(self)
         state = {name: getattr(self, name) for name in NUMBERS} | {"run": self.run()}
@@ -196,6 +208,7 @@ class TrainingState:
         state["losses"] = losses.cpu()
         for name in MODULES:
             part = getattr(self, name)
+            part = unwrapped(part) if name == "model" else part
             state[name] = part.state_dict() if part else {}
         with written_beside(self.path) as temporary:
             torch.save(state, temporary)
@@ -221,7 +234,7 @@ class TrainingState:
                 f"{self.path} is of another run ({'; '.join(differ)}); "
                 "resume with its settings, or choose another folder"
             )
-        load_state(self.model, state["model"], source=str(self.path))
+        load_state(unwrapped(self.model), state["model"], source=str(self.path))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged:
             load_state(self.averaged, state["averaged"], source=str(self.path))
@@ -248,14 +261,16 @@ def train_epoch(
     if hasattr(prepare_batch, "set_epoch"):
         prepare_batch.set_epoch(epoch)
     todo = epoch_batches(batches, config.seed, epoch, done)
-    bar = dict(total=state.steps_per_epoch, initial=done, leave=False, disable=None)
+    bar = dict(total=state.steps_per_epoch, initial=done, leave=False)
+    bar["disable"] = None if state.leads else True    # None: only where nobody looks
     for images, labels in tqdm(todo, f"epoch {epoch + 1}", **bar):
         torch.manual_seed(seed_for(config.seed, 1, state.step))
         batch = tuple(t.to(device, non_blocking=True) for t in (images, labels))
         if prepare_batch:
             batch = prepare_batch(*batch)
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(state.step, state.steps_per_epoch, config)
+            rate = learning_rate(state.step, state.steps_per_epoch, config)
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         state.losses.append(training_step(state.model, state.optimizer, batch, config))
         state.step += 1
         if len(state.losses) % CHECK_EVERY == 0:
@@ -286,6 +301,8 @@ def train(
     resume: bool = False,
     save_every: int | None = None,
     identity: dict | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    leads: bool = True,
 ) -> list[dict[str, float]]:
     """Train `model`, where it is, on `batches` of (images, labels), e.g. a DataLoader.
 
@@ -300,6 +317,8 @@ def train(
     resume: go on from the state in `out`, if there is one
     identity: names and plain values that must be the same for a state to be resumed,
         besides the settings and the model's: the data, the recipe
+    optimizer: instead of `make_optimizer`'s; a group's `lr_scale` multiplies its rate
+    leads: False where another process writes the files and tells of the progress
 
     Returns a row of figures for each epoch. The loop seeds torch's generators, the
     loader's own included, by `config.seed` and the place in the run, so that a run that
@@ -308,7 +327,9 @@ def train(
     numpy, and the loader's workers must not be persistent.
     """
     path = None if out is None else Path(out) / "state.pt"
-    state = TrainingState(model, config, len(batches), averaged, path, identity)
+    state = TrainingState(
+        model, config, len(batches), averaged, path, identity, optimizer, leads
+    )
     begin(state, batches, resume)
     while len(state.history) < config.epochs:
         for _ in train_epoch(state, batches, prepare_batch, after_step):
@@ -318,8 +339,9 @@ def train(
             if save_every and state.step % save_every == 0:
                 state.save()
         row = end_epoch(state, evaluate)
-        print(describe(row, config.epochs), flush=True)
-        if path:
+        if leads:
+            print(describe(row, config.epochs), flush=True)
+        if path and leads:
             write_csv(path.with_name("metrics.csv"), state.history)
             state.save()
         if after_epoch:
@@ -347,6 +369,8 @@ def begin(state: TrainingState, batches: Iterable[Batch], resume: bool) -> None:
         return
     if path.exists() and resume:
         state.load()
+        return
+    if not state.leads:
         return
     for name in (path.name, "run.json", "metrics.csv"):
         if path.with_name(name).exists():
