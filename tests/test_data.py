@@ -72,7 +72,7 @@ def test_a_damaged_cache_is_written_again(damage, copy):
     assert sorted(cache.read_bytes()) == sorted(whole)
 
 
-@pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
 def test_a_damaged_file_is_named_and_kept(name, copy):
     file = copy / "cifar-10-batches-py" / name
     file.write_bytes(file.read_bytes()[:-1])
@@ -103,6 +103,7 @@ def test_a_damaged_download_is_an_error_with_a_remedy(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("File not found or corrupted.")
 
+    monkeypatch.delenv("VIT_EDU_DOWNLOAD", raising=False)
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(b"half of it")
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", refuse)
@@ -128,6 +129,17 @@ def test_a_damaged_copy_is_not_replaced_by_digits(copy, monkeypatch):
     (copy / "cifar-10-batches-py" / "test_batch").unlink()
     with pytest.raises(ValueError, match="lacks test_batch"):
         cifar10_or_digits(copy)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset by peer"), TimeoutError("timed out")])
+def test_a_connection_that_breaks_is_no_download(error, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.delenv("VIT_EDU_DOWNLOAD", raising=False)
+    monkeypatch.setattr(torchvision.datasets.cifar, "download_and_extract_archive", fail)
+    with pytest.raises(FileNotFoundError, match=rf"no download \({error}\)"):
+        cifar10(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")

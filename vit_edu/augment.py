@@ -1,4 +1,4 @@
-"""Data and augmentation.
+"""Data and augmentation: one picture, many views.
 
 Written by tools/export.py from book/text/08_data.md: edit that file, then `make sync`.
 """
@@ -177,6 +177,29 @@ def mix(images: Tensor, labels: Tensor, n_classes: int, config: Augmentation) ->
     return choices[int(torch.randint(len(choices), ()))](images, labels)
 
 
+def moving_average(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+    """An exponential moving average (EMA) of the weights; the first steps count more.
+
+    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the
+    model: the random start is soon forgotten.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay {decay} is not in [0, 1); 0.999 averages 1,000 steps")
+
+    def update(average: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+        kept = min(decay, (1 + int(n)) / (10 + int(n)))
+        get_ema_multi_avg_fn(kept)(average, current, n)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def enlarge(images: Tensor, size: int | None) -> Tensor:
+    """Images (B, C, H, W) at `size` × `size`, smoothly; as they are for None."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
 class Augment:
     """From bytes (B, C, H, W) and labels (B,), wherever they lie, to what a model sees.
 
@@ -220,13 +243,6 @@ class Augment:
         return enlarge(images, self.size), labels
 
 
-def enlarge(images: Tensor, size: int | None) -> Tensor:
-    """Images (B, C, H, W) at `size` × `size`, smoothly; as they are for None."""
-    if size is None or images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-
-
 def transforms_for(config: Augmentation, size: int, mean: Tensor, std: Tensor) -> Callable:
     """The same augmentation (without mixing) for one image at a time, by torchvision.
 
@@ -245,19 +261,3 @@ def transforms_for(config: Augmentation, size: int, mean: Tensor, std: Tensor) -
     if config.erasing:
         steps.append(v2.RandomErasing(config.erasing))
     return v2.Compose(steps)
-
-
-def moving_average(model: nn.Module, decay: float = 0.999) -> AveragedModel:
-    """An exponential moving average (EMA) of the weights; the first steps count more.
-
-    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the
-    model: the random start is soon forgotten.
-    """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay {decay} is not in [0, 1); 0.999 averages 1,000 steps")
-
-    def update(average: list[Tensor], current: list[Tensor], n: Tensor) -> None:
-        kept = min(decay, (1 + int(n)) / (10 + int(n)))
-        get_ema_multi_avg_fn(kept)(average, current, n)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

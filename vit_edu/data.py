@@ -1,4 +1,4 @@
-"""Data and augmentation.
+"""Data and augmentation: one picture, many views.
 
 Written by tools/export.py from book/text/08_data.md: edit that file, then `make sync`.
 """
@@ -72,172 +72,6 @@ class ImageSet:
             test_images=self.train_images[held],
             test_labels=self.train_labels[held],
         )
-
-
-FILES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
-
-# Known copies: a sentence for a run's record, and the md5 sums of the six FILES.
-COPIES = {
-    "CIFAR-10 as published": (
-        "c99cafc152244af753f735de768cd75f",
-        "d4bba439e000b95fd0a9bffe97cbabec",
-        "54ebc095f3ab1f0389bbae665268c751",
-        "634d18415352ddfa80567beed471001a",
-        "482c414d41f54cd18b22e5b47cb7c3cb",
-        "40351d587109b95175f43aff81a1287e",
-    ),
-    "CIFAR-10, a copy without file names, 124 of its 60,000 images decoded from JPEG": (
-        "a82f8dc957917856e50a781fcf65ff06",
-        "05af4af4d08b4a19129dd0e821d6f816",
-        "3e43c9c145dae39847105815629def90",
-        "8caf6c6c057cbd83a74af0d0d2f222bf",
-        "0360d2b2f79e9bb82039a6a3664806c3",
-        "397bda6077b2944231042fbdcc379517",
-    ),
-}
-
-
-def data_folder() -> Path:
-    """Where data sets are kept: VIT_EDU_DATA, else a folder in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("VIT_EDU_DATA") or Path(cache) / "vit_edu")
-
-
-def known_copy(folder: Path) -> str:
-    """Which of the known copies lies in `folder`; ValueError names files that fit none."""
-    remedy = "move the folder away and download CIFAR-10 again"
-    names = [*FILES, "batches.meta"]
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}; {remedy}")
-    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in FILES]
-    fits = {copy: [a == b for a, b in zip(sums, COPIES[copy])] for copy in COPIES}
-    best = max(fits, key=lambda copy: sum(fits[copy]))
-    if wrong := [name for name, fit in zip(FILES, fits[best]) if not fit]:
-        raise ValueError(
-            f"{folder}: {', '.join(wrong)} differ from every known copy of CIFAR-10 by "
-            f"their md5 sums, the download is damaged or incomplete; {remedy}"
-        )
-    return best
-
-
-def read_batches(root: Path, copy: str) -> ImageSet:
-    """Read a known copy through torchvision, which checks that copy's own sums."""
-    sums = [list(pair) for pair in zip(FILES, COPIES[copy])]
-
-    class Known(torchvision.datasets.CIFAR10):
-        train_list, test_list = sums[:5], sums[5:]
-
-    train, test = Known(root, train=True), Known(root, train=False)
-    arrays = []
-    for part in train, test:
-        arrays += [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()]
-        arrays += [torch.tensor(part.targets)]
-    return ImageSet("cifar10", copy, tuple(train.classes), *arrays)
-
-
-def fetch(root: Path, allowed: bool) -> None:
-    """Download CIFAR-10 into `root`, with torchvision's checks and progress bar."""
-    reason: object = "not allowed"
-    try:
-        if allowed:
-            torchvision.datasets.CIFAR10(root, download=True)
-            return
-    except RuntimeError as error:    # torchvision's word for a wrong sum
-        raise ValueError(
-            f"the download in {root} is damaged ({error}); move "
-            "cifar-10-python.tar.gz away and download it again"
-        ) from error
-    except URLError as error:
-        reason = error.reason
-    raise FileNotFoundError(
-        f"no CIFAR-10 in {root}, and no download ({reason}); set VIT_EDU_DATA to a "
-        "folder that holds cifar-10-batches-py"
-    )
-
-
-def cifar10(root: str | os.PathLike | None = None, download: bool = True) -> ImageSet:
-    """CIFAR-10: 50,000 images to train on, 10,000 to test, 32 × 32 (Krizhevsky, 2009).
-
-    Looked for in `root` (default: `data_folder()`); else downloaded there, 170 MB, by
-    torchvision with its checks and progress bar. Its arrays are cached beside it, so
-    that the next start takes less than a second. FileNotFoundError where there is none
-    and no download (VIT_EDU_DOWNLOAD=0 forbids it), ValueError for a damaged one;
-    nothing is deleted.
-    """
-    root = Path(root or data_folder())
-    cache = root / "cifar10.safetensors"
-    if images := read_cache(cache):
-        return images
-    if not (root / "cifar-10-batches-py").exists():
-        fetch(root, download and os.environ.get("VIT_EDU_DOWNLOAD") != "0")
-    images = read_batches(root, known_copy(root / "cifar-10-batches-py"))
-    write_cache(cache, images)
-    return images
-
-
-ARRAYS = "train_images", "train_labels", "test_images", "test_labels"
-
-
-def write_cache(path: Path, images: ImageSet) -> None:
-    """Keep a set as arrays; a folder that cannot be written to is no reason to stop."""
-    facts = {"name": images.name, "provenance": images.provenance}
-    facts["classes"] = json.dumps(images.classes)
-    try:
-        with written_beside(path) as temporary:
-            tensors = {name: getattr(images, name) for name in ARRAYS}
-            save_file(tensors, temporary, metadata=facts)
-    except OSError:
-        print(f"{path.parent} cannot be written to: no cache, later starts are slower")
-
-
-def read_cache(path: Path) -> ImageSet | None:
-    """The set that `write_cache` kept, if it is there and whole."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
-            arrays = [file.get_tensor(name) for name in ARRAYS]
-        classes = tuple(json.loads(facts["classes"]))
-        return ImageSet(facts["name"], facts["provenance"], classes, *arrays)
-    except (SafetensorError, OSError, TypeError, KeyError):
-        return None    # not ours, or not whole: read the batches, write it again
-
-
-def digits32() -> ImageSet:
-    """scikit-learn's handwritten digits, enlarged to the shape of CIFAR-10's images.
-
-    1,437 to train on and 360 to test, 3 × 32 × 32 bytes, grey in all three channels.
-    """
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
-    images = F.interpolate(images, (32, 32), mode="bilinear")
-    images = (images * 255).round().byte().repeat(1, 3, 1, 1)      # (1797, 3, 32, 32)
-    labels = torch.tensor(digits.target)
-    everything = ImageSet(
-        name="digits",
-        provenance="scikit-learn's handwritten digits, enlarged to 3 × 32 × 32",
-        classes=tuple("0123456789"),
-        train_images=images,
-        train_labels=labels,
-        test_images=images[:0],
-        test_labels=labels[:0],
-    )
-    return replace(everything.held_out(360), provenance=everything.provenance)
-
-
-def cifar10_or_digits(
-    root: str | os.PathLike | None = None, download: bool = True
-) -> ImageSet:
-    """CIFAR-10; where it is absent and cannot be downloaded, digits, said in one line.
-
-    A damaged CIFAR-10 is an error.
-    """
-    try:
-        return cifar10(root, download)
-    except FileNotFoundError:
-        print("no CIFAR-10 here and no download: handwritten digits stand in for it")
-        return digits32()
 
 
 class DeviceLoader:
@@ -333,3 +167,170 @@ def image_folder(
             f"{root} must hold a folder of images for each class, and holds {found}; "
             f"name the folder above the classes' ({error})"
         ) from error
+
+
+FILES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
+
+# Known copies: a sentence for a run's record, and the md5 sums of the six FILES.
+COPIES = {
+    "CIFAR-10 as published": (
+        "c99cafc152244af753f735de768cd75f",
+        "d4bba439e000b95fd0a9bffe97cbabec",
+        "54ebc095f3ab1f0389bbae665268c751",
+        "634d18415352ddfa80567beed471001a",
+        "482c414d41f54cd18b22e5b47cb7c3cb",
+        "40351d587109b95175f43aff81a1287e",
+    ),
+    "CIFAR-10, a copy without file names, 124 of its 60,000 images decoded from JPEG": (
+        "a82f8dc957917856e50a781fcf65ff06",
+        "05af4af4d08b4a19129dd0e821d6f816",
+        "3e43c9c145dae39847105815629def90",
+        "8caf6c6c057cbd83a74af0d0d2f222bf",
+        "0360d2b2f79e9bb82039a6a3664806c3",
+        "397bda6077b2944231042fbdcc379517",
+    ),
+}
+
+
+def data_folder() -> Path:
+    """Where data sets are kept: VIT_EDU_DATA, else a folder in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("VIT_EDU_DATA") or Path(cache) / "vit_edu")
+
+
+def known_copy(folder: Path) -> str:
+    """Which of the known copies lies in `folder`; ValueError names files that fit none."""
+    remedy = "move the folder away and download CIFAR-10 again"
+    names = [*FILES, "batches.meta"]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}; {remedy}")
+    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
+    meta = torchvision.datasets.CIFAR10.meta["md5"]    # the same in all copies
+    fits = {copy: [a == b for a, b in zip(sums, (*COPIES[copy], meta))] for copy in COPIES}
+    best = max(fits, key=lambda copy: sum(fits[copy]))
+    if wrong := [name for name, fit in zip(names, fits[best]) if not fit]:
+        raise ValueError(
+            f"{folder}: {', '.join(wrong)} differ from every known copy of CIFAR-10 by "
+            f"their md5 sums, the download is damaged or incomplete; {remedy}"
+        )
+    return best
+
+
+def read_batches(root: Path, copy: str) -> ImageSet:
+    """Read a known copy through torchvision, which checks that copy's own sums."""
+    sums = [list(pair) for pair in zip(FILES, COPIES[copy])]
+
+    class Known(torchvision.datasets.CIFAR10):
+        train_list, test_list = sums[:5], sums[5:]
+
+    train, test = Known(root, train=True), Known(root, train=False)
+    arrays = []
+    for part in train, test:
+        arrays += [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()]
+        arrays += [torch.tensor(part.targets)]
+    return ImageSet("cifar10", copy, tuple(train.classes), *arrays)
+
+
+def fetch(root: Path, allowed: bool) -> None:
+    """Download CIFAR-10 into `root`, with torchvision's checks and progress bar."""
+    reason: object = "not allowed"
+    try:
+        if allowed:
+            torchvision.datasets.CIFAR10(root, download=True)
+            return
+    except RuntimeError as error:    # torchvision's word for a wrong sum
+        raise ValueError(
+            f"the download in {root} is damaged ({error}); move "
+            "cifar-10-python.tar.gz away and download it again"
+        ) from error
+    except (URLError, ConnectionError, TimeoutError) as error:
+        reason = getattr(error, "reason", error)
+    raise FileNotFoundError(
+        f"no CIFAR-10 in {root}, and no download ({reason}); set VIT_EDU_DATA to a "
+        "folder that holds cifar-10-batches-py"
+    )
+
+
+ARRAYS = "train_images", "train_labels", "test_images", "test_labels"
+
+
+def write_cache(path: Path, images: ImageSet) -> None:
+    """Keep a set as arrays; a folder that cannot be written to is no reason to stop."""
+    facts = {"name": images.name, "provenance": images.provenance}
+    facts["classes"] = json.dumps(images.classes)
+    try:
+        with written_beside(path) as temporary:
+            tensors = {name: getattr(images, name) for name in ARRAYS}
+            save_file(tensors, temporary, metadata=facts)
+    except OSError:
+        print(f"{path.parent} cannot be written to: no cache, later starts are slower")
+
+
+def read_cache(path: Path) -> ImageSet | None:
+    """The set that `write_cache` kept, if it is there and whole."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata()
+            arrays = [file.get_tensor(name) for name in ARRAYS]
+        classes = tuple(json.loads(facts["classes"]))
+        return ImageSet(facts["name"], facts["provenance"], classes, *arrays)
+    except (SafetensorError, OSError, TypeError, KeyError):
+        return None    # not ours, or not whole: read the batches, write it again
+
+
+def cifar10(root: str | os.PathLike | None = None, download: bool = True) -> ImageSet:
+    """CIFAR-10: 50,000 images to train on, 10,000 to test, 32 × 32 (Krizhevsky, 2009).
+
+    Looked for in `root` (default: `data_folder()`); else downloaded there, 170 MB, by
+    torchvision with its checks and progress bar. Its arrays are cached beside it, so
+    that the next start takes less than a second. FileNotFoundError where there is none
+    and no download (VIT_EDU_DOWNLOAD=0 forbids it), ValueError for a damaged one;
+    nothing is deleted.
+    """
+    root = Path(root or data_folder())
+    cache = root / "cifar10.safetensors"
+    if images := read_cache(cache):
+        return images
+    if not (root / "cifar-10-batches-py").exists():
+        fetch(root, download and os.environ.get("VIT_EDU_DOWNLOAD") != "0")
+    images = read_batches(root, known_copy(root / "cifar-10-batches-py"))
+    write_cache(cache, images)
+    return images
+
+
+def digits32() -> ImageSet:
+    """scikit-learn's handwritten digits, enlarged to the shape of CIFAR-10's images.
+
+    1,437 to train on and 360 to test, 3 × 32 × 32 bytes, grey in all three channels.
+    """
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    images = F.interpolate(images, (32, 32), mode="bilinear")
+    images = (images * 255).round().byte().repeat(1, 3, 1, 1)      # (1797, 3, 32, 32)
+    labels = torch.tensor(digits.target)
+    everything = ImageSet(
+        name="digits",
+        provenance="scikit-learn's handwritten digits, enlarged to 3 × 32 × 32",
+        classes=tuple("0123456789"),
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:0],
+        test_labels=labels[:0],
+    )
+    return replace(everything.held_out(360), provenance=everything.provenance)
+
+
+def cifar10_or_digits(
+    root: str | os.PathLike | None = None, download: bool = True
+) -> ImageSet:
+    """CIFAR-10; where it is absent and cannot be downloaded, digits, said in one line.
+
+    A damaged CIFAR-10 is an error.
+    """
+    try:
+        return cifar10(root, download)
+    except FileNotFoundError:
+        print("no CIFAR-10 here and no download: handwritten digits stand in for it")
+        return digits32()
