@@ -1,0 +1,520 @@
+"""Attention maps: against weights recomputed from queries and keys, by hand, by differences, and by loops."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+import vit_edu.attention
+from chapters import has_data
+from scipy.stats import spearmanr
+from torch import nn
+
+from vit_edu import VisionTransformer
+from vit_edu import attention_maps as am
+from vit_edu.data import cifar10, digits32
+from vit_edu.records import RECORDED, read_record
+from vit_edu.weights import from_timm, save_weights
+
+VARIANTS = {
+    "class token": {},
+    "class token, registers": dict(n_registers=3),
+    "mean": dict(pool="mean"),
+    "mean, registers": dict(pool="mean", n_registers=2, fc_norm=True),
+    "no positions": dict(pool="mean", positions="none"),
+    "dropout": dict(drop_rate=0.3, attn_drop_rate=0.3, drop_path_rate=0.3),
+}
+IMAGES = torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+
+
+def small_vit(**overrides) -> VisionTransformer:
+    """Six patches in two rows, weights large enough that attention is not flat."""
+    torch.manual_seed(1)
+    settings = dict(img_size=(8, 12), patch_size=4, num_classes=5, embed_dim=16, depth=3, n_heads=2)
+    model = VisionTransformer(**(settings | overrides)).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def recomputed(model: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
+    """The second implementation: softmax(q·k/√d) of what each `qkv` layer gave, head by head."""
+    seen = []
+    hooks = [b.attn.qkv.register_forward_hook(lambda m, i, output: seen.append(output)) for b in model.blocks]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    layers = []
+    for qkv in seen:
+        width = qkv.shape[-1] // 3
+        d = width // model.blocks[0].attn.n_heads
+        heads = []
+        for first in range(0, width, d):
+            q, k = qkv[..., first : first + d], qkv[..., width + first : width + first + d]
+            heads.append(torch.softmax(torch.einsum("bid,bjd->bij", q, k) / d**0.5, dim=-1))
+        layers.append(torch.stack(heads, dim=1))
+    return torch.stack(layers)
+
+
+# Raw maps
+
+
+@pytest.mark.parametrize("flash", [True, False], ids=["fused", "explicit"])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_maps_are_the_weights_and_logits_are_the_models_own_bits(variant, flash):
+    model = small_vit(**variant, flash_attention=flash)
+    with torch.no_grad():
+        own = model(IMAGES)
+    maps, logits = am.attention_maps(model, IMAGES)
+    n = 6 + model.n_prefix
+    assert maps.shape == (3, 3, 2, n, n)
+    torch.testing.assert_close(maps, recomputed(model, IMAGES), rtol=0, atol=1e-6)
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(maps.shape[:-1]))
+    assert maps.std() > 0.05  # a flat map would show nothing
+    assert torch.equal(logits, own) and torch.equal(logits, model(IMAGES))
+    assert not maps.requires_grad and not logits.requires_grad
+
+
+def test_modes_hooks_and_chance_are_left_as_they_were():
+    model = small_vit(**VARIANTS["dropout"])
+    model.train()
+    model.blocks[1].eval()
+    modes, calls = {name: m.training for name, m in model.named_modules()}, []
+    layer = model.blocks[0].attn
+    hook = layer.register_forward_hook(lambda *_: calls.append("mine"))
+    state = torch.get_rng_state()
+    first, second = (am.attention_maps(model, IMAGES)[1] for _ in range(2))
+    am.gradient_maps(model, IMAGES)
+    with pytest.raises(ValueError, match="not a multiple"):
+        am.attention_maps(model, IMAGES[..., :11])
+    assert torch.equal(first, second)  # no dropout
+    assert torch.equal(state, torch.get_rng_state())
+    assert {name: m.training for name, m in model.named_modules()} == modes
+    assert calls == ["mine"] * 3 and list(layer._forward_hooks) == [hook.id]
+    assert not any(block.attn._forward_hooks for block in model.blocks[1:])
+    assert all(block.attn.flash_attention for block in model.blocks)
+
+
+def test_other_image_sizes_have_other_grids():
+    model, images = small_vit(n_registers=1), torch.randn(2, 3, 16, 8)
+    maps, logits = am.attention_maps(model, images)
+    assert maps.shape[-1] == 2 + 8 and torch.equal(logits, model(images))
+    assert am.patch_map(maps, model, (16, 8)).shape == (3, 2, 2, 4, 2)
+    with pytest.raises(ValueError, match=r"10 × 10 tokens, but an image of \(8, 12\) has 8"):
+        am.patch_map(maps, model)
+
+
+def test_wrapped_models_are_looked_into():
+    model = small_vit()
+    expected, logits = am.attention_maps(model, IMAGES)
+    for wrapped in torch.compile(model, backend="eager"), torch.optim.swa_utils.AveragedModel(model):
+        maps, again = am.attention_maps(wrapped, IMAGES)
+        assert torch.equal(maps, expected) and torch.equal(again, logits)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [(dict(class_token=True), {}), (dict(reg_tokens=2), dict(n_registers=2)),
+     (dict(class_token=False, global_pool="avg"), dict(pool="mean", fc_norm=True))],
+    ids=["class token", "registers", "mean"],
+)  # fmt: skip
+def test_maps_of_a_timm_model(theirs, ours):
+    timm = pytest.importorskip("timm")
+    size = dict(img_size=16, patch_size=4, num_classes=5, embed_dim=16, depth=2)
+    torch.manual_seed(0)
+    their = timm.models.VisionTransformer(**size, num_heads=2, **theirs).eval()
+    for parameter in their.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    model = VisionTransformer(**size, n_heads=2, **ours).eval()
+    model.load_state_dict(from_timm(their.state_dict(), model))
+    expected, images = [], torch.randn(2, 3, 16, 16)
+    for block in their.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda m, i, weights: expected.append(weights))
+    with torch.no_grad():
+        logits = their(images)
+    maps, own = am.attention_maps(model, images)
+    torch.testing.assert_close(maps, torch.stack(expected), rtol=0, atol=1e-5)
+    torch.testing.assert_close(own, logits, rtol=1e-4, atol=1e-4)
+    with pytest.raises(TypeError, match="not a VisionTransformer of vit_edu; a timm ViT"):
+        am.attention_maps(their, images)
+
+
+# Rollout
+
+
+def test_rollout_by_hand():
+    """The tree reads the sky after the sky has read the edge: a half, a quarter, a quarter."""
+    first = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 0, 1]])
+    second = torch.tensor([[0.0, 1, 0], [0, 1, 0], [0, 0, 1]])
+    maps = torch.stack([first, second])[:, None, None]  # (L, B, h, N, N)
+    assert am.rollout(maps)[-1, 0].tolist() == [[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0, 0, 1]]
+    assert am.rollout(maps)[0, 0].tolist() == [[1, 0, 0], [0, 0.5, 0.5], [0, 0, 1]]
+    assert am.rollout(maps.flip(0))[-1, 0, 0].tolist() == [0.5, 0.5, 0]  # the other order is another thing
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_rollout_is_the_sum_over_all_paths_and_its_rows_sum_to_one(variant):
+    model = small_vit(**variant)
+    maps, _ = am.attention_maps(model, IMAGES)
+    rolled, n = am.rollout(maps), maps.shape[-1]
+    assert rolled.shape == (3, 3, n, n) and (rolled >= 0).all()
+    torch.testing.assert_close(rolled.sum(dim=-1), torch.ones(3, 3, n))
+    halves = 0.5 * recomputed(model, IMAGES).mean(dim=2)[:, 0].double() + 0.5 * torch.eye(n, dtype=torch.float64)
+    for start, end in ((0, 0), (0, n - 1), (n - 1, 1)):
+        total = sum(
+            halves[2, start, i] * halves[1, i, j] * halves[0, j, end] for i, j in itertools.product(range(n), repeat=2)
+        )
+        assert rolled[-1, 0, start, end].item() == pytest.approx(total.item(), abs=1e-6)
+
+
+def test_rollout_normalises_rows_that_do_not_sum_to_one():
+    maps = torch.rand(4, 2, 3, 5, 5) ** 4
+    torch.testing.assert_close(am.rollout(maps).sum(dim=-1), torch.ones(4, 2, 5))
+
+
+# Gradients
+
+
+def weights_with(change: torch.Tensor, block: int):
+    """`attention_weights` that adds `change` in one block, for a difference quotient."""
+    original, calls = vit_edu.attention.attention_weights, itertools.count()
+    return lambda q, k: original(q, k) + (change if next(calls) == block else 0)
+
+
+@pytest.mark.parametrize("variant", [{}, dict(pool="mean", n_registers=1)], ids=str)
+def test_gradient_maps_agree_with_differences(variant, monkeypatch):
+    model, images = small_vit(**variant).double(), IMAGES[:1].double()
+    for block in model.blocks:
+        block.attn.flash_attention = False
+    got, weights = am.gradient_maps(model, images, 2), recomputed(model, images)
+    n, step = weights.shape[-1], 1e-5
+    for block, i, j in ((0, 0, 0), (1, n - 1, 2), (2, 0, n - 1), (0, 3, 1)):
+        expected = 0.0
+        for head in range(2):
+            values = []
+            for sign in 1, -1:
+                change = torch.zeros(1, 2, n, n, dtype=torch.float64)
+                change[0, head, i, j] = sign * step
+                with monkeypatch.context() as patch, torch.no_grad():
+                    patch.setattr(vit_edu.attention, "attention_weights", weights_with(change, block))
+                    values.append(model(images)[0, 2].item())
+            gradient = (values[0] - values[1]) / (2 * step)
+            expected += max(gradient * weights[block, 0, head, i, j].item(), 0.0) / 2
+        assert got[block, 0, i, j].item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    assert (got > 0).any()
+
+
+def test_gradient_maps_leave_gradients_alone_and_work_in_every_setting():
+    model = small_vit()
+    expected = am.gradient_maps(model, IMAGES)
+    best = model(IMAGES).argmax(dim=1)
+    assert torch.equal(am.gradient_maps(model, IMAGES, best), expected)
+    assert not torch.equal(am.gradient_maps(model, IMAGES, (best + 1) % 5), expected)
+    single = torch.cat([am.gradient_maps(model, IMAGES[k : k + 1]) for k in range(3)], dim=1)
+    torch.testing.assert_close(single, expected)  # images do not mix
+    assert all(p.grad is None for p in model.parameters())
+    model(IMAGES).sum().backward()
+    before = [p.grad.clone() for p in model.parameters()]
+    am.gradient_maps(model, IMAGES)
+    am.input_times_gradient(model, IMAGES)
+    assert all(torch.equal(p.grad, b) for p, b in zip(model.parameters(), before))
+    model.requires_grad_(False)
+    for setting in torch.no_grad, torch.inference_mode, contextlib.nullcontext:
+        with setting():
+            again = am.gradient_maps(model, IMAGES.clone())
+        torch.testing.assert_close(again, expected)
+        assert not again.requires_grad
+    images = IMAGES.clone().requires_grad_()
+    am.gradient_maps(model, images)
+    assert images.grad is None
+
+
+def test_relevance_follows_the_maps_by_hand():
+    first = torch.tensor([[0.0, 2], [1, 0]])
+    second = torch.tensor([[0.0, 3], [0, 0]])
+    got = am.relevance(torch.stack([first, second])[:, None])[0]
+    whole = (torch.eye(2) + second) @ (torch.eye(2) + first)
+    assert torch.equal(got, whole - torch.eye(2)) and got.tolist() == [[3, 5], [1, 0]]
+
+
+def test_input_times_gradient_is_the_first_order_change():
+    model, images = small_vit(pool="mean").double(), IMAGES.double()
+    got = am.input_times_gradient(model, images, 1)
+    assert got.shape == (3, 2, 3)
+    smaller = images.clone()
+    smaller[:, :, 4:8, 8:12] *= 1 - 1e-6  # the last patch, a bit nearer to 0
+    change = (model(images) - model(smaller))[:, 1] / 1e-6
+    torch.testing.assert_close(got[:, 1, 2], change, rtol=1e-4, atol=1e-7)
+
+
+# What is drawn
+
+
+def test_patch_map_reads_the_class_tokens_row_or_the_mean_of_the_patches_rows():
+    weights = torch.arange(81.0).reshape(9, 9)
+    model = small_vit(n_registers=2)  # class, two registers, six patches
+    assert am.patch_map(weights, model).tolist() == [[3, 4, 5], [6, 7, 8]]
+    weights = weights[:8, :8]
+    model = small_vit(pool="mean", n_registers=2)
+    assert am.patch_map(weights, model).flatten().tolist() == weights[2:, 2:].mean(dim=0).tolist()
+    model = small_vit(pool="mean")
+    maps, _ = am.attention_maps(model, IMAGES)
+    grids = am.patch_map(maps, model)
+    assert grids.shape == (3, 3, 2, 2, 3)
+    torch.testing.assert_close(grids.sum(dim=(-1, -2)), torch.ones(3, 3, 2))
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_the_figure_shows_the_numbers(pool):
+    model, image = small_vit(pool=pool, n_registers=1), (IMAGES[0] * 40 + 128).clamp(0, 255).byte()
+    x = am.to_input(image[None])
+    grid = am.patch_map(am.attention_maps(model, x)[0][2, 0, 1], model)
+    for given in image, image[None], x[0], x:
+        figure = am.visualize_attention(model, given, head_idx=1, block_idx=2)
+        picture, shown, under = (axis.images[0].get_array() for axis in figure.axes[:3])
+        overlay = figure.axes[2].images[1]
+        expected = image.permute(1, 2, 0) / 255
+        for array in picture, under:
+            torch.testing.assert_close(torch.tensor(array), expected, rtol=0, atol=1e-5)
+        for array in shown, overlay.get_array():
+            torch.testing.assert_close(torch.tensor(array), grid)
+        assert figure.axes[1].images[0].get_extent() == overlay.get_extent() == [-0.5, 11.5, 7.5, -0.5]
+        assert figure.axes[1].images[0].get_clim() == overlay.get_clim() == (0, pytest.approx(grid.max().item()))
+        assert figure.axes[1].images[0].get_cmap().name == "viridis" and len(figure.axes) == 4
+        assert "0.17" in figure.axes[3].get_ylabel()  # even: 1/6
+        query = "class token" if pool == "cls" else "mean of patches"
+        assert figure.get_suptitle() == f"block 2, head 1; query: {query}"
+        plt.close(figure)
+    figure = am.visualize_attention(model, image, head_idx=None, block_idx=-1)
+    mean = am.patch_map(am.attention_maps(model, x)[0][2, 0].mean(dim=0), model)
+    torch.testing.assert_close(torch.tensor(figure.axes[1].images[0].get_array()), mean)
+    plt.close(figure)
+
+
+def test_a_grey_picture_is_drawn_in_grey():
+    model = small_vit(in_channels=1)
+    for given in IMAGES[0, :1], (IMAGES[0, :1] * 40 + 128).clamp(0, 255).byte():
+        figure = am.visualize_attention(model, given, mean=(0.5,), std=(0.2,))
+        assert figure.axes[0].images[0].get_array().shape == (8, 12)
+        plt.close(figure)
+    with pytest.raises(ValueError, match="1 channels, mean and std are for 3"):
+        am.visualize_attention(model, torch.zeros(1, 8, 12, dtype=torch.uint8))
+    plt.close(am.visualize_attention(model, IMAGES[0, :1]))  # stretched
+
+
+# Errors
+
+
+@pytest.mark.parametrize("function", [am.attention_maps, am.gradient_maps, am.input_times_gradient])
+def test_another_kind_of_model_is_refused(function):
+    for model in nn.Linear(2, 2), nn.Sequential(nn.Flatten(), nn.Linear(288, 5)):
+        with pytest.raises(TypeError, match=f"no attention maps from {type(model).__name__}: it is not a Vision"):
+            function(model, IMAGES)
+    model = small_vit()
+    model.blocks[1].attn = nn.Identity()
+    with pytest.raises(TypeError, match="no attention maps"):
+        function(model, IMAGES)
+
+
+@pytest.mark.parametrize("function", [am.attention_maps, am.gradient_maps])
+def test_nan_is_found(function):
+    model = small_vit()
+    with torch.no_grad():
+        model.blocks[1].mlp.fc1.bias[3] = torch.nan
+        model.norm.weight[0] = torch.inf
+    with pytest.raises(ValueError, match=r"blocks.1.mlp.fc1.bias holds NaN or infinity, and 1 more"):
+        function(model, IMAGES)
+    broken = IMAGES.clone()
+    broken[2, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="the images hold NaN"):
+        function(small_vit(), broken)
+
+
+def test_wrong_images_and_indices_are_named():
+    model = small_vit()
+    with pytest.raises(ValueError, match="image width 11 is not a multiple of patch width 4"):
+        am.attention_maps(model, IMAGES[..., :11])
+    with pytest.raises(ValueError, match="1 channels, the model takes 3"):
+        am.attention_maps(model, IMAGES[:, :1])
+    with pytest.raises(ValueError, match=r"shape \(3, 3, 8, 12\), not that of one picture"):
+        am.visualize_attention(model, IMAGES)
+    with pytest.raises(ValueError, match=r"shape \(8, 12\), not that of one picture"):
+        am.visualize_attention(model, IMAGES[0, 0])
+    for block in 3, -4:
+        with pytest.raises(IndexError, match=f"no block {block}: the model has blocks 0 to 2"):
+            am.visualize_attention(model, IMAGES[0], block_idx=block)
+    with pytest.raises(IndexError, match="no head 2: the model has heads 0 to 1"):
+        am.visualize_attention(model, IMAGES[0], head_idx=2)
+    with pytest.raises(ValueError, match=r"classes must be 0 to 4, not \[5, 5, 5\]"):
+        am.gradient_maps(model, IMAGES, 5)
+    with pytest.raises(ValueError, match="unknown kind 'magic'; choose one of last block, rollout"):
+        am.importance(model, IMAGES, "magic")
+    assert not plt.get_fignums()
+
+
+# Truth
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_every_kind_of_map_has_the_grids_shape_and_its_own_numbers(pool):
+    model = small_vit(pool=pool)
+    maps = {kind: am.importance(model, IMAGES, kind, None, torch.Generator().manual_seed(0)) for kind in am.KINDS}
+    assert all(grid.shape == (3, 2, 3) for grid in maps.values())
+    for one, other in itertools.combinations(maps.values(), 2):
+        assert not torch.allclose(one, other)
+    weights = recomputed(model, IMAGES)[-1].mean(dim=1)
+    expected = weights[:, 0, 1:] if pool == "cls" else weights.mean(dim=1)
+    torch.testing.assert_close(maps["last block"].flatten(1), expected, rtol=0, atol=1e-6)
+    assert maps["centre"][0].argmax() in (1, 4) and (maps["centre"][0] == maps["centre"][1]).all()
+
+
+def test_erasing_curves_image_by_image_patch_by_patch():
+    model, chance = small_vit(pool="mean").train(), torch.Generator().manual_seed(3)
+    maps, classes = torch.rand(3, 2, 3, generator=chance), torch.tensor([0, 4, 2])
+    shares, deletion, insertion = am.erasing_curves(model, IMAGES, maps, classes, every=4)
+    assert shares.tolist() == [0, pytest.approx(4 / 6), 1] and model.training
+    model.eval()
+    for b, (image, grid, k) in enumerate(zip(IMAGES, maps, classes)):
+        order = sorted(itertools.product(range(2), range(3)), key=lambda at: -grid[at])
+        for s, count in enumerate((0, 4, 6)):
+            less, more = image.clone(), torch.zeros_like(image)
+            for row, column in order[:count]:
+                at = (slice(None), slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+                less[at], more[at] = 0, image[at]
+            expected = model(torch.stack([less, more])).softmax(dim=1)[:, k]
+            assert deletion[b, s].item() == pytest.approx(expected[0].item(), abs=1e-6)
+            assert insertion[b, s].item() == pytest.approx(expected[1].item(), abs=1e-6)
+    torch.testing.assert_close(deletion[:, 0], insertion[:, -1])
+    torch.testing.assert_close(deletion[:, -1], insertion[:, 0])
+
+
+def test_area_and_order():
+    assert am.area(torch.tensor([0, 0.5, 1.0]), torch.tensor([[1, 0.5, 0], [1, 1, 1]])).tolist() == [0.5, 1]
+    assert am.ranks(torch.tensor([[[0.2, 0.9], [0.1, 0.5]]])).tolist() == [[[2, 0], [3, 1]]]
+    assert am.ranks(torch.zeros(1, 2, 2)).flatten().tolist() == [0, 1, 2, 3]  # a flat map: reading order
+    a, b = torch.rand(2, 5, 4, 6)
+    expected = [spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b)]
+    assert am.rank_correlation(a, b).tolist() == pytest.approx(expected)
+    assert am.rank_correlation(a, a).tolist() == pytest.approx([1] * 5)
+    assert am.rank_correlation(a, -a).tolist() == pytest.approx([-1] * 5)
+
+
+def test_a_good_map_wins_and_a_reversed_one_loses():
+    """A model that we know: the class's logit is a sum over patches, so the right order is known."""
+    model = small_vit(pool="mean", depth=1, positions="none")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("blocks."):
+                parameter.zero_()  # a block that adds nothing
+    model.norm = nn.Identity()
+    for kind, sign in (("input × gradient", 1), ("reversed", -1)):
+        classes = model(IMAGES).argmax(dim=1)
+        maps = sign * am.input_times_gradient(model, IMAGES, classes)
+        shares, deletion, insertion = am.erasing_curves(model, IMAGES, maps, classes, every=1)
+        better = am.area(shares, insertion) - am.area(shares, deletion)
+        assert (sign * better > 0).all(), kind
+
+
+def test_shuffled_keeps_the_numbers_and_spares_the_model():
+    model = small_vit().train()
+    before = [p.clone() for p in model.parameters()]
+    other = am.shuffled(model, seed=3)
+    for p, q, b in zip(model.parameters(), other.parameters(), before):
+        assert torch.equal(p, b) and torch.equal(p.flatten().sort().values, q.flatten().sort().values)
+    assert not torch.equal(other.head.weight, model.head.weight)
+    assert torch.equal(am.shuffled(model, seed=3).head.weight, other.head.weight)
+    assert not torch.equal(am.shuffled(model, seed=4).head.weight, other.head.weight)
+
+
+def test_faithfulness_is_paired_and_batched():
+    model = small_vit(pool="mean")
+    images = torch.randn(7, 3, 8, 12)
+    shares, found = am.faithfulness(model, images, every=2, batch=7)
+    _, parts = am.faithfulness(model, images, every=2, batch=4)
+    assert list(found) == list(am.KINDS)
+    torch.testing.assert_close(parts["rollout"]["deletion"], found["rollout"]["deletion"])
+    torch.testing.assert_close(found["centre"]["shuffled"], torch.ones(7, dtype=torch.float64))
+    torch.testing.assert_close(found["centre"]["next picture"], torch.ones(7, dtype=torch.float64))
+    table = am.summary(shares, found)
+    own, base = (am.area(shares, found[kind]["insertion"]) for kind in ("rollout", "random"))
+    row = table["rollout"]["insertion"]
+    assert row["gain"] == pytest.approx((own - base).mean().item(), abs=1e-6)
+    assert row["error"] == pytest.approx((own - base).std().item() / 7**0.5)
+    assert table["rollout"]["deletion"]["gain"] == pytest.approx(
+        table["random"]["deletion"]["area"] - table["rollout"]["deletion"]["area"], abs=1e-6
+    )
+    assert table["random"]["insertion"]["gain"] == table["random"]["insertion"]["error"] == 0
+    lines = am.describe(table).splitlines()
+    assert len(lines) == 2 + len(am.KINDS) and max(map(len, lines)) <= 50
+
+
+# What comes with the package
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A folder of recorded models with one small one in it."""
+    monkeypatch.setattr(am, "RECORDED", tmp_path)
+    model = small_vit(img_size=32, patch_size=8, num_classes=10, pool="mean")
+    save_weights(model, tmp_path / "small-0" / "weights.safetensors", torch.float16)
+    return model
+
+
+def test_load_recorded(shelf):
+    model = am.load_recorded("small-0")
+    assert model.config == shelf.config and not model.training
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    with pytest.raises(ValueError, match="no weights of a model 'large-0' came with this package; there are: small-0"):
+        am.load_recorded("large-0")
+
+
+def test_example_pictures():
+    images, labels, classes = am.example_pictures()
+    assert images.shape == (16, 3, 32, 32) and images.dtype == torch.uint8
+    assert set(labels.tolist()) == set(range(10)) and classes[8] == "ship" and len(classes) == 10
+    x = am.to_input(images)
+    assert x.shape == images.shape and x.is_floating_point() and am.to_input(x) is x
+    torch.testing.assert_close(x[3, 1, 5, 7], (images[3, 1, 5, 7] / 255 - 0.4822) / 0.2435)
+
+
+@pytest.mark.skipif(not has_data(), reason="no CIFAR-10")
+def test_the_published_moments_are_those_of_the_training_images():
+    moments = torch.tensor([am.CIFAR10_MEAN, am.CIFAR10_STD])
+    torch.testing.assert_close(torch.stack(cifar10(download=False).moments), moments, rtol=0, atol=1e-4)
+
+
+def test_the_program_writes_a_record_that_can_be_adopted(shelf, tmp_path, monkeypatch, capsys):
+    import record
+
+    monkeypatch.setattr(am, "cifar10", digits32)
+    out = tmp_path / "faithfulness-small-0"
+    arguments = ["attention_maps", "--model", "small-0", "--images", "20", "--every", "8", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", arguments)
+    am.main()
+    printed, found = capsys.readouterr().out, read_record(out)
+    facts = found.facts
+    assert am.describe(facts["kinds"]) in printed and list(facts["kinds"]) == list(am.KINDS)
+    assert facts["shares"] == [0, 0.5, 1] and len(facts["kinds"]["rollout"]["deletion"]["curve"]) == 3
+    assert found.metrics == [] and "first 20 test images" in facts["data"]
+    weights = (tmp_path / "small-0" / "weights.safetensors").read_bytes()
+    assert facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    labels, x = digits32().test_labels[:20], am.to_input(digits32().test_images[:20])
+    guesses = am.load_recorded("small-0")(x).argmax(dim=1)
+    assert facts["final"]["accuracy"] == pytest.approx((guesses == labels).float().mean().item())
+    (out / "run.json").write_text(json.dumps(facts | {"commit": "0123456789ab"}))
+    record.check(out)
+
+
+RECORD = RECORDED / "faithfulness-tiny-0"
+
+
+@pytest.mark.skipif(not RECORD.exists(), reason="faithfulness of tiny-0 is not recorded yet")
+def test_the_record_is_of_the_weights_that_are_shipped():
+    weights = (RECORDED / "tiny-0" / "weights.safetensors").read_bytes()
+    assert read_record(RECORD).facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()
