@@ -238,7 +238,11 @@ def test_speed_by_hand(monkeypatch):
     for name, peak in {
         "NVIDIA H100 80GB HBM3": 989,
         "NVIDIA H100 PCIe": 756,
+        "NVIDIA H200 NVL": 835,
+        "NVIDIA A10G": 70,
         "NVIDIA L4": 121,
+        "NVIDIA L40": None,
+        "NVIDIA RTX A1000 Laptop GPU": None,
         "Unknown": None,
     }.items():
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)

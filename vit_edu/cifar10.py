@@ -133,12 +133,31 @@ RECIPES = {
 }
 
 
+def build_model(recipe: Recipe) -> nn.Module:
+    """The recipe's model with random weights: a ViT of ours or torchvision's ResNet.
+
+    A ResNet gets the stem that is usual for small images: 3 × 3 instead of 7 × 7, no
+    stride, no pooling (He et al., 2016, section 4.2).
+    """
+    name = recipe.model.get("torchvision")
+    if name is None:
+        model = VisionTransformer(**recipe.model)
+        if model.config["positions"] == "learned":
+            nn.init.trunc_normal_(model.pos_embed, std=recipe.position_std)
+        return model
+    model = torchvision.models.get_model(name, weights=None, num_classes=10)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
 def changed_model(**arguments) -> Callable[[Recipe], Recipe]:
     """A change of a recipe's ViT."""
 
     def change(recipe: Recipe) -> Recipe:
         if "torchvision" in recipe.model:
-            raise ValueError(f"{recipe.name} is no ViT: it has no {', '.join(arguments)}")
+            missing = ", ".join(arguments)
+            raise ValueError(f"{recipe.name} is no ViT: it has no {missing}")
         return replace(recipe, model=recipe.model | arguments)
 
     return change
@@ -175,24 +194,6 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
 }
 
 
-def build_model(recipe: Recipe) -> nn.Module:
-    """The recipe's model with random weights: a ViT of ours or torchvision's ResNet.
-
-    A ResNet gets the stem that is usual for small images: 3 × 3 instead of 7 × 7, no
-    stride, no pooling (He et al., 2016, section 4.2).
-    """
-    name = recipe.model.get("torchvision")
-    if name is None:
-        model = VisionTransformer(**recipe.model)
-        if model.config["positions"] == "learned":
-            nn.init.trunc_normal_(model.pos_embed, std=recipe.position_std)
-        return model
-    model = torchvision.models.get_model(name, weights=None, num_classes=10)
-    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return model
-
-
 def load_images(recipe: Recipe) -> ImageSet:
     """The images that a recipe trains on: CIFAR-10, or a part of it."""
     small = recipe.limit is not None
@@ -219,6 +220,23 @@ def plain_batches(
     tensors = [getattr(images, f"{part}_{what}") for what in ("images", "labels")]
     for x, labels in DeviceLoader(*tensors, batch_size=500):
         yield enlarge(normalise(x.to(device), *images.moments), size), labels
+
+
+def tensorboard(out: str | os.PathLike | None) -> Callable[[dict[str, float]], None]:
+    """A function that shows an epoch's figures in TensorBoard, if it is installed."""
+    if out is None or importlib.util.find_spec("tensorboard") is None:
+        return lambda row: None
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(Path(out) / "tensorboard")
+
+    def write(row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if math.isfinite(value):
+                writer.add_scalar(name, value, int(row["epoch"]))
+        writer.flush()
+
+    return write
 
 
 def fit(
@@ -282,23 +300,6 @@ def fit(
         },
     )
     return history, averaged
-
-
-def tensorboard(out: str | os.PathLike | None) -> Callable[[dict[str, float]], None]:
-    """A function that shows an epoch's figures in TensorBoard, if it is installed."""
-    if out is None or importlib.util.find_spec("tensorboard") is None:
-        return lambda row: None
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(Path(out) / "tensorboard")
-
-    def write(row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if math.isfinite(value):
-                writer.add_scalar(name, value, int(row["epoch"]))
-        writer.flush()
-
-    return write
 
 
 def train_vit_on_cifar10(
@@ -411,7 +412,7 @@ def run(
     resume: bool = False,
     minutes: float | None = None,
 ) -> dict | None:
-    """Train a recipe from the beginning or from where it stopped, and record it in `out`.
+    """Train a recipe from the beginning or where it stopped, and record it in `out`.
 
     Returns the final figures; None when it was stopped before its end.
     """
@@ -497,7 +498,8 @@ def chosen(args: argparse.Namespace) -> Recipe:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m vit_edu.cifar10", description=main.__doc__)
+    program = "python -m vit_edu.cifar10"
+    parser = argparse.ArgumentParser(program, description=main.__doc__)
     option = parser.add_argument
     option("--recipe", choices=RECIPES, default="fast")
     option("--change", choices=CHANGES, action="append", default=[], help="repeatable")
@@ -523,7 +525,8 @@ def main() -> None:
         for recipe in RECIPES.values():
             print(f"{recipe.name}: {recipe.purpose}\n  {recipe.command}")
             for change in "", "-no-augment":
-                print(f"  {change[1:] or 'as it is'}: {expectation(recipe.name + change)}")
+                said = expectation(recipe.name + change)
+                print(f"  {change[1:] or 'as it is'}: {said}")
         return
     recipe = chosen(args)
     out = args.out or f"runs/{recipe.label}-{args.seed}"
@@ -533,7 +536,8 @@ def main() -> None:
     print(f"{recipe.label}, seed {args.seed}: {recipe.purpose}; writing to {out}")
     if final := run(recipe, out, resume=args.resume, minutes=args.minutes):
         names = [name for name in final if name.endswith("accuracy")]
-        print(", ".join(f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names))
+        said = (f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names)
+        print(", ".join(said))
 
 
 if __name__ == "__main__" and "__file__" in globals():    # not in a notebook
