@@ -1,0 +1,58 @@
+"""A small ImageNet-like run in one or more processes: `imagenet_run.py DATA OUT [--kill-at STEP [--rank R]] [options]`.
+
+Without chance that belongs to a process (drop-path, augmentation on the device), so that any number of
+processes must give the same weights; with crops, flips, averaging and states every second step.
+"""
+
+import argparse
+import os
+import signal
+import time
+from dataclasses import replace
+
+import torch
+
+from vit_edu import imagenet
+from vit_edu.training import TrainingConfig, train
+
+torch.set_num_threads(1)
+parser = argparse.ArgumentParser()
+parser.add_argument("data")
+parser.add_argument("out")
+parser.add_argument("--kill-at", type=int)
+parser.add_argument("--rank", type=int, default=0)
+parser.add_argument("--resume", action="store_true")
+parser.add_argument("--slow", action="store_true")
+parser.add_argument("--own-chance", action="store_true")
+parser.add_argument("--workers", type=int, default=0)
+parser.add_argument("--accumulate", type=int, default=1)
+args = parser.parse_args()
+
+recipe = imagenet.Recipe(
+    "quiet",
+    "a test",
+    imagenet.vit(16, 2, 2, img_size=16, patch_size=8),
+    TrainingConfig(epochs=3, lr=2e-3, accumulate=args.accumulate),
+    batch_size=8,
+    warmup_steps=2,
+    augmentation=imagenet.BASIC,
+    average=0.9,
+)
+if args.own_chance:    # all that is drawn in each process
+    recipe = replace(
+        recipe,
+        model=recipe.model | {"drop_path_rate": 0.2},
+        augmentation=replace(recipe.augmentation, operations=2, erasing=0.3, mix=0.7),
+    )
+
+
+def after_step(state):
+    if args.slow:
+        time.sleep(0.3)
+    if args.kill_at == state.step and int(os.environ.get("RANK", 0)) == args.rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+imagenet.train = lambda *a, **k: train(*a, **k, after_step=after_step)
+print("begun", flush=True)
+imagenet.run(recipe, args.data, args.out, resume=args.resume, save_every=2, workers=args.workers, keep=2)

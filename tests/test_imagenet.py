@@ -1,0 +1,552 @@
+"""ImageNet: any number of processes is one; what is killed, stopped or broken goes on or says why."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ks_2samp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torchvision.transforms import RandomResizedCrop
+
+from vit_edu import imagenet, training
+from vit_edu.imagenet import (
+    RECIPES,
+    Group,
+    Keeper,
+    Pictures,
+    SharedBatches,
+    build_model,
+    central_box,
+    check_classes,
+    fit,
+    layer_decayed,
+    open_reduced,
+    photo_folder,
+    random_box,
+    small_imagenet,
+    train_model,
+    without_augmentation,
+)
+from vit_edu.model import VisionTransformer
+from vit_edu.records import read_record
+from vit_edu.training import TrainingConfig
+from vit_edu.weights import load_model, read_weights
+
+SCRIPT = Path(__file__).with_name("imagenet_run.py")
+KILLS = int(os.environ.get("VIT_EDU_KILLS", 3))
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def pictures_folder(tmp_path_factory) -> Path:
+    """Three classes of small JPEGs that differ in colour and noise: 13 to train on, 5 to test, a class."""
+    root, chance = tmp_path_factory.mktemp("pictures"), torch.Generator().manual_seed(0)
+    for part, n in ("train", 13), ("val", 5):
+        for k, name in enumerate(("ant", "bee", "cat")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                noise = torch.randint(0, 90, (6, 8, 3), generator=chance)
+                noise[..., k] += 150
+                image = Image.fromarray(noise.byte().numpy()).resize((48, 36), Image.BICUBIC)
+                image.save(folder / f"{i}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture
+def data(pictures_folder, tmp_path) -> Path:
+    """A copy that a test may spoil."""
+    import shutil
+
+    return Path(shutil.copytree(pictures_folder, tmp_path / "data"))
+
+
+def small(**changes) -> imagenet.Recipe:
+    recipe = replace(RECIPES["smoke"], batch_size=8, warmup_steps=2, **changes)
+    return replace(recipe, model=imagenet.vit(16, 1, 2, img_size=16, patch_size=8))
+
+
+def launch(*arguments, processes: int = 1) -> subprocess.Popen:
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.Popen(
+        [*start, str(SCRIPT), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finished(*arguments, processes: int = 1) -> str:
+    with launch(*arguments, processes=processes) as running:
+        text, _ = running.communicate()
+    assert running.returncode == 0, text
+    return text
+
+
+def weights(out: Path) -> dict:
+    return read_weights(out / "weights.safetensors")[0]
+
+
+@pytest.fixture(scope="module")
+def whole(pictures_folder, tmp_path_factory) -> Path:
+    """A run of one process that was never interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    finished(pictures_folder, out)
+    return out
+
+
+# Any number of processes
+
+
+def test_two_processes_give_the_weights_of_one(whole, pictures_folder, tmp_path):
+    """The same global batch, cut in two: the same weights and figures, within rounding."""
+    text = finished(pictures_folder, tmp_path / "two", processes=2)
+    assert text.count("epoch   1/3") == 1, "one process alone reports"
+    one, two = weights(whole), weights(tmp_path / "two")
+    for name in one:
+        assert torch.allclose(one[name], two[name], atol=1e-5), name
+    records = [read_record(out) for out in (whole, tmp_path / "two")]
+    assert [record.facts["processes"] for record in records] == [1, 2]
+    for key in "val_loss", "val_accuracy", "averaged_val_loss", "train_loss", "train_accuracy":
+        if key != "train_loss":
+            assert records[0].facts["final"][key] == pytest.approx(records[1].facts["final"][key], abs=1e-4), key
+
+
+def test_parts_of_a_batch_in_two_processes(whole, pictures_folder, tmp_path):
+    """Two processes of two parts each: gradients are exchanged once, the weights are the same."""
+    finished(pictures_folder, tmp_path / "run", "--accumulate", 2, processes=2)
+    for name, tensor in weights(whole).items():
+        assert torch.allclose(tensor, weights(tmp_path / "run")[name], atol=1e-5), name
+
+
+def test_reading_processes_change_nothing(whole, pictures_folder, tmp_path):
+    finished(pictures_folder, tmp_path / "run", "--workers", 2)
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+
+
+def test_a_run_goes_on_with_another_number_of_processes(whole, pictures_folder, tmp_path):
+    out = tmp_path / "run"
+    with launch(pictures_folder, out, "--kill-at", 5) as running:
+        running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    finished(pictures_folder, out, "--resume", processes=2)
+    for name, tensor in weights(whole).items():
+        assert torch.allclose(tensor, weights(out)[name], atol=1e-5), name
+
+
+def test_each_process_has_its_own_chance():
+    augment = imagenet.Augment(replace(imagenet.BASIC, erasing=1.0), imagenet.MEAN, imagenet.STD, 10, 1)
+    images, labels = torch.full((4, 3, 16, 16), 200, dtype=torch.uint8), torch.arange(4)
+    holes = []
+    for rank in 0, 1, 0:
+        torch.manual_seed(7)    # what the loop does in every process
+        holes.append(imagenet.Apart(augment, rank)(images, labels)[0])
+    assert torch.equal(holes[0], holes[2]) and not torch.equal(holes[0], holes[1])
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_batches_are_shared(world, repeats):
+    """Together the parts of batch k are the same for any number of processes; each view has its own seed."""
+
+    def batches(world):
+        parts = [SharedBatches(50, 12, rank=r, world=world, seed=3, repeats=repeats) for r in range(world)]
+        for part in parts:
+            part.set_epoch(2)
+        size = 12 // world
+        lists = [list(part) for part in parts]
+        assert all(len(items) == len(part) == 4 * size for items, part in zip(lists, parts))
+        return [
+            sorted(item for items in lists for item in items[k * size : (k + 1) * size]) for k in range(4)
+        ]
+
+    assert batches(world) == batches(1)
+    items = [item for batch in batches(1) for item in batch]
+    assert len({seed for _, seed in items}) == 48
+    assert len({number for number, _ in items}) == 48 // repeats
+
+
+def test_an_epoch_begins_in_the_middle_and_epochs_differ():
+    sampler = SharedBatches(50, 10)
+    whole = list(sampler)
+    sampler.start_batch = 3
+    assert list(sampler) == whole[30:]
+    sampler.set_epoch(1)
+    assert sorted(n for n, _ in sampler) != [n for n, _ in whole] and list(sampler) != whole
+    assert list(SharedBatches(50, 10, seed=1)) != whole
+
+
+@pytest.mark.parametrize("size, world, message", [(10, 4, "10 images cannot be shared by 4.*such as 8"), (60, 1, "60 is more than all 50")])
+def test_batches_that_cannot_be_shared(size, world, message):
+    with pytest.raises(ValueError, match=message):
+        SharedBatches(50, size, world=world)
+
+
+# Interrupted
+
+
+def test_a_killed_run_resumes_exactly(pictures_folder, tmp_path):
+    """Killed at random steps, again and again; with all chance on, it ends with the very bytes of a whole run."""
+    finished(pictures_folder, tmp_path / "whole", "--own-chance")
+    expected = (tmp_path / "whole" / "weights.safetensors").read_bytes()
+    chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", "kills"))
+    done = 0
+    while done < KILLS:
+        out = tmp_path / f"run-{done}"
+        first = chance.randint(1, 11)
+        for step in (first, chance.randint(first, 12)):
+            with launch(pictures_folder, out, "--own-chance", "--resume", "--kill-at", step) as running:
+                text, _ = running.communicate()
+            done += 1
+            assert running.returncode == -signal.SIGKILL, text
+        finished(pictures_folder, out, "--own-chance", "--resume")
+        assert (out / "weights.safetensors").read_bytes() == expected, f"killed at {first} and {step}"
+
+
+def test_sigterm_leaves_a_state_that_goes_on(whole, pictures_folder, tmp_path):
+    """Preemption: torchrun passes SIGTERM on, both processes stop at one step, the state is whole."""
+    out = tmp_path / "run"
+    with launch(pictures_folder, out, "--slow", processes=2) as running:
+        for line in running.stdout:
+            if line.startswith("epoch"):
+                break
+        running.send_signal(signal.SIGTERM)
+        text = running.stdout.read()
+        running.wait(timeout=30)
+    assert "--resume goes on from it" in text, text
+    assert not (out / "run.json").exists()
+    finished(pictures_folder, out, "--resume")
+    for name, tensor in weights(whole).items():
+        assert torch.allclose(tensor, weights(out)[name], atol=1e-5), name
+
+
+def test_a_process_that_dies_ends_the_others(pictures_folder, tmp_path):
+    """The run ends by itself, says which process died, and its state goes on."""
+    out = tmp_path / "run"
+    with launch(pictures_folder, out, "--kill-at", 5, "--rank", 1, processes=2) as running:
+        text, _ = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "SIGKILL" in text or "Signal 9" in text, text
+    assert (out / "state.pt").exists()
+    finished(pictures_folder, out, "--resume")
+
+
+def test_a_full_disk_leaves_the_old_state(data, tmp_path, monkeypatch):
+    """No space left while a state is written: an error, and the state before it is still good."""
+    save, calls = torch.save, []
+
+    def full(state, path):
+        calls.append(1)
+        if len(calls) == 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    recipe = small()
+    with pytest.raises(OSError, match="No space left"):
+        fit(build_model(recipe, data), recipe, data, ALONE, out=tmp_path / "run", save_every=2, workers=0)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["state.pt"]
+    history, _ = fit(build_model(recipe, data), recipe, data, ALONE, out=tmp_path / "run", resume=True, workers=0)
+    assert len(history) == recipe.training.epochs
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_state(data, tmp_path):
+    recipe = small(training=TrainingConfig(epochs=2, lr=1e30, clip_norm=1e30))
+    with pytest.raises(FloatingPointError, match=r"at step \d+; the last saved state is .*state.pt"):
+        fit(build_model(recipe, data), recipe, data, ALONE, out=tmp_path / "run", workers=0)
+
+
+# The images
+
+
+def test_random_parts_are_drawn_as_torchvisions():
+    """Area and shape of many parts, by the same distribution; inside the image."""
+    image = torch.empty(3, 300, 400)
+    ours = [random_box(400, 300) for _ in range(1500)]
+    theirs = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(1500)]
+    for left, top, right, bottom in ours:
+        assert 0 <= left < right <= 400 and 0 <= top < bottom <= 300
+    pairs = {
+        "width": ([r - a for a, _, r, _ in ours], [w for _, _, _, w in theirs]),
+        "height": ([b - t for _, t, _, b in ours], [h for _, _, h, _ in theirs]),
+        "left": ([a for a, *_ in ours], [j for _, j, _, _ in theirs]),
+        "top": ([t for _, t, *_ in ours], [i for i, *_ in theirs]),
+    }
+    for name, (a, b) in pairs.items():
+        assert ks_2samp(a, b).pvalue > 0.001, name
+
+
+def test_the_middle_by_hand():
+    assert central_box(256, 256) == (16, 16, 240, 240)
+    assert central_box(400, 256) == (88, 16, 312, 240)
+
+
+def test_reduced_decoding_shows_the_same_picture(tmp_path):
+    """A large JPEG, decoded small: close to decoding it whole, and the right part of it."""
+    path = tmp_path / "large.jpg"
+    low = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+    picture = nn.functional.interpolate(low, (900, 1200), mode="bicubic").clamp(0, 1)
+    Image.fromarray((picture[0] * 255).byte().permute(1, 2, 0).numpy()).save(path, quality=95)
+    drafts = []
+
+    def spy(self, mode, size, draft=Image.Image.draft):
+        result = draft(self, mode, size)
+        drafts.append(self.size)
+        return result
+
+    boxes = (300, 100, 900, 700), (0, 0, 1200, 900), (1000, 700, 1100, 800)
+    for box in boxes:
+        with pytest.MonkeyPatch.context() as patch:
+            from PIL.JpegImagePlugin import JpegImageFile
+
+            original = JpegImageFile.draft
+            patch.setattr(JpegImageFile, "draft", lambda self, mode, size: spy(self, mode, size, original))
+            small = imagenet.pil_to_tensor(open_reduced(str(path), 64, lambda w, h: box)).float()
+        with Image.open(path) as image:
+            expected = imagenet.pil_to_tensor(image.convert("RGB").resize((64, 64), Image.BICUBIC, box)).float()
+        assert (small - expected).abs().mean() < 2
+    assert drafts == [(150, 113), (150, 113), (1200, 900)]    # 1/8, 1/8, and whole: no pixel to spare
+
+
+def test_a_picture_depends_on_its_seed_alone(pictures_folder):
+    pictures = Pictures(pictures_folder / "train", 16)
+    state = torch.get_rng_state()
+    views = [pictures[4, seed][0] for seed in (1, 1, 2)]
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+    assert torch.equal(pictures[4][0], pictures[4][0]) and views[0].shape == (3, 16, 16)
+    plain = Pictures(pictures_folder / "train", 16, smallest=None)
+    assert torch.equal(plain[4, 1][0], pictures[4][0])
+
+
+def test_half_of_the_views_are_mirrored(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    ramp = torch.linspace(0, 255, 64).byte()[None, :, None].expand(64, 64, 3)
+    Image.fromarray(ramp.contiguous().numpy()).save(folder / "ramp.png")
+    pictures = Pictures(tmp_path, 16)
+    rising = [float(view[0, 0, -1]) > float(view[0, 0, 0]) for view in (pictures[0, s][0] for s in range(200))]
+    assert 70 < sum(rising) < 130
+
+
+def test_an_unreadable_image_is_named_and_skipped_only_if_asked(data, capsys):
+    broken = data / "train" / "bee" / "3.jpg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    pictures = Pictures(data / "train", 16)
+    number = [path for path, _ in pictures.folder.samples].index(str(broken))
+    with pytest.raises(ValueError, match=r"3\.jpg cannot be read as an image.*--skip-unreadable"):
+        pictures[number, 1]
+    skipping = Pictures(data / "train", 16, skip_unreadable=True)
+    image, label = skipping[number, 1]
+    assert torch.equal(image, pictures[number + 1, 1][0]) and label == 1
+    assert "3.jpg" in capsys.readouterr().err
+    recipe = small()
+    with pytest.raises(ValueError, match="cannot be read"):
+        fit(build_model(recipe, data), recipe, data, ALONE, workers=0)
+    fit(build_model(recipe, data), recipe, data, ALONE, workers=0, skip_unreadable=True)
+
+
+def test_nothing_readable_is_an_error_even_when_skipping(tmp_path):
+    (tmp_path / "a").mkdir()
+    for i in range(3):
+        (tmp_path / "a" / f"{i}.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="no image of .* can be read"):
+        Pictures(tmp_path, 16, skip_unreadable=True)[1]
+
+
+def test_folders_of_another_layout(data, tmp_path):
+    (data / "val" / "dog").mkdir()
+    (data / "val" / "dog" / "0.jpg").write_bytes((data / "val" / "cat" / "0.jpg").read_bytes())
+    with pytest.raises(ValueError, match="differ: dog in one of them only"):
+        check_classes(data)
+    (data / "train").rename(data / "training")
+    with pytest.raises(FileNotFoundError, match="lacks train and holds training, val"):
+        check_classes(data)
+    with pytest.raises(FileNotFoundError, match="lacks train and val and holds nothing"):
+        check_classes(tmp_path / "nowhere")
+    (data / "train").mkdir()
+    with pytest.raises(FileNotFoundError, match="must hold a folder of images for each class, and holds nothing"):
+        check_classes(data)
+
+
+def test_the_stand_in_is_a_set_of_its_own_layout(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIT_EDU_DATA", str(tmp_path))
+    monkeypatch.setenv("VIT_EDU_DOWNLOAD", "0")
+    data = small_imagenet()
+    assert capsys.readouterr().out.count("\n") == 1
+    assert check_classes(data)[2] == ["china", "flower"]
+    counts = [len(Pictures(data / part, 32)) for part in ("train", "val")]
+    assert counts == [192, 64]
+    (tmp_path / "imagenette160" / "train").mkdir(parents=True)
+    assert small_imagenet() == tmp_path / "imagenette160"
+
+
+# Recipes, checkpoints, fine-tuning
+
+
+def flat(recipe: imagenet.Recipe) -> dict:
+    """A recipe's settings by name, defaults included."""
+    model = VisionTransformer(**recipe.model | {"embed_dim": 12, "n_heads": 1, "depth": 1}).config
+    settings = model | asdict(recipe.training) | asdict(recipe.augmentation)
+    own = {name: getattr(recipe, name) for name in ("batch_size", "warmup_steps", "smallest_crop", "average")}
+    return settings | own
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].published])
+def test_a_recipe_is_the_published_one_but_for_what_it_names(name):
+    recipe = RECIPES[name]
+    ours = flat(recipe)
+    differ = {key for key, value in recipe.published.items() if ours.get(key, "-") != value}
+    assert differ == set(recipe.differences), "each difference is explained, and nothing else differs"
+    assert len(recipe.published) >= 4 and recipe.accuracy and recipe.hardware and recipe.hours
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_steps(name, data):
+    """Its own model and augmentation, forward, backward and tested, on three classes of pictures."""
+    recipe = RECIPES[name]
+    if recipe.model["embed_dim"] > 500:
+        recipe = replace(recipe, model=recipe.model | {"depth": 2})
+    training = replace(recipe.training, epochs=1)
+    recipe = replace(recipe, training=training, batch_size=6)
+    (row,), averaged = fit(build_model(recipe, data), recipe, data, ALONE, workers=0)
+    assert (averaged is not None) == bool(recipe.average)
+    assert 0 < row["train_loss"] < 20 and 0 <= row["val_accuracy"] <= 1
+
+
+def test_without_augmentation_each_image_is_always_the_same(data):
+    recipe = without_augmentation(RECIPES["imagenette"])
+    assert recipe.label == "imagenette-no-augment" and recipe.command.endswith("--no-augment")
+    loader, _ = imagenet.make_loaders(replace(recipe, batch_size=39), data, ALONE, workers=0)
+    sums = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        (images, labels), *_ = loader
+        sums.append(sorted(images.flatten(1).float().sum(1).tolist()))
+    assert sums[0] == sums[1]
+
+
+def test_the_last_and_the_best_weights_are_kept(tmp_path):
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=1, n_heads=1)
+    keeper = Keeper(model, tmp_path, last=2)
+    for epoch, accuracy in enumerate([0.2, 0.7, 0.5, 0.6], 1):
+        nn.init.constant_(model.head.bias, epoch)
+        keeper({"epoch": epoch, "val_accuracy": accuracy})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["best.safetensors", "weights-epoch-0003.safetensors", "weights-epoch-0004.safetensors"]
+    assert load_model(tmp_path / "best.safetensors").head.bias[0] == 2
+
+
+def test_rates_fall_from_the_head_to_the_patches():
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=3, n_heads=1)
+    config = TrainingConfig(lr=1e-3, weight_decay=0.3)
+    optimizer = layer_decayed(model, config, 0.5)
+    scales = {}
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in optimizer.param_groups:
+        (parameter,) = group["params"]
+        name = names[id(parameter)]
+        scales[name] = group["lr_scale"]
+        assert group["weight_decay"] == (0.3 if name.endswith("weight") and parameter.ndim >= 2 else 0)
+    assert len(scales) == len(names)
+    assert scales["head.weight"] == scales["norm.weight"] == 1
+    assert scales["blocks.2.mlp.fc1.weight"] == 0.5 and scales["blocks.0.norm1.bias"] == 0.125
+    assert scales["pos_embed"] == scales["cls_token"] == scales["patch_embed.proj.weight"] == 0.0625
+
+
+def test_the_loop_uses_the_scaled_rates(data):
+    """With rates of almost zero below the head, only the head learns."""
+    recipe = small(training=TrainingConfig(epochs=1, lr=1e-2, weight_decay=0.0))
+    model = build_model(recipe, data)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    fit(model, recipe, data, ALONE, workers=0, layer_decay=1e-9)
+    moved = {name: (p - before[name]).abs().max().item() for name, p in model.named_parameters()}
+    assert moved["head.weight"] > 1e-4
+    assert max(value for name, value in moved.items() if name.startswith(("blocks", "patch"))) < 1e-6
+
+
+def test_a_run_begins_with_given_weights(data, tmp_path):
+    """All but a head for other classes is taken over; another architecture is refused."""
+    recipe = small()
+    first = VisionTransformer(**recipe.model | {"num_classes": 7})
+    training_weights = tmp_path / "pretrained.safetensors"
+    imagenet.save_weights(first, training_weights)
+    model = build_model(recipe, data, str(training_weights))
+    assert torch.equal(model.blocks[0].attn.qkv.weight, first.blocks[0].attn.qkv.weight)
+    assert model.head.out_features == 3
+    other = replace(recipe, model=recipe.model | {"depth": 2})
+    with pytest.raises(ValueError, match="another architecture"):
+        build_model(other, data, str(training_weights))
+
+
+def test_training_a_model_of_ones_own(data):
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=1, n_heads=1)
+    history = train_model(model, data, batch_size=13, epochs=2, workers=0)
+    assert len(history) == 2 and history[-1]["lr"] < 1e-3
+    with pytest.raises(ValueError, match="num_classes=3"):
+        train_model(VisionTransformer(16, 8, num_classes=4, embed_dim=8, depth=1, n_heads=1), data)
+
+
+def test_validation_figures_by_hand(data):
+    recipe = small()
+    model = build_model(recipe, data)
+    nn.init.normal_(model.head.weight)
+    _, loader = imagenet.make_loaders(recipe, data, ALONE, workers=0)
+    figures = imagenet.validate(model, loader, ALONE)
+    pictures = Pictures(data / "val", 16)
+    model.eval()
+    with torch.no_grad():
+        images = torch.stack([image for image, _ in pictures])
+        logits = model(imagenet.normalise(images, imagenet.MEAN, imagenet.STD))
+    labels = torch.tensor([label for _, label in pictures])
+    assert figures["val_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert figures["val_loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), abs=1e-5)
+
+
+def test_the_loop_names_neither_data_nor_processes():
+    text = Path(training.__file__).read_text().lower()
+    for word in "imagenet", "cifar", "distributed", "rank":
+        assert word not in text, word
+    assert hasattr(DistributedDataParallel, "no_sync")    # what the loop looks for
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data", "nowhere"], "nowhere must hold train/ and val/"),
+        (["--recipe", "smoke", "--batch-size", "1000"], "more than all 39 images"),
+        (["--recipe", "nothing"], "invalid choice"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(arguments, message, pictures_folder, tmp_path):
+    if "--data" not in arguments:
+        arguments = [*arguments, "--data", str(pictures_folder)]
+    command = [sys.executable, "-m", "vit_edu.imagenet", "--out", str(tmp_path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_command_line_trains_lists_and_measures(pictures_folder, tmp_path):
+    base = [sys.executable, "-m", "vit_edu.imagenet"]
+    out = tmp_path / "run"
+    options = ["--data", str(pictures_folder), "--out", str(out), "--workers", "0"]
+    train_it = [*base, "--recipe", "smoke", "--batch-size", "8", "--pool", "mean", "--registers", "2", *options]
+    done = subprocess.run(train_it, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = read_record(out)
+    assert record.facts["recipe"] == "smoke-pool-mean-n_registers-2" and len(record.metrics) == 2
+    assert record.facts["data"].startswith("pictures") and "39 to train on, 15 to test" in record.facts["data"]
+    measured = subprocess.run([*base, "--eval", *options], capture_output=True, text=True)
+    assert f"{record.facts['final']['averaged_val_accuracy']:.4f}"[:5] in measured.stdout, measured.stderr
+    listed = subprocess.run([*base, "--list"], capture_output=True, text=True).stdout
+    for recipe in RECIPES.values():
+        assert recipe.command in listed
