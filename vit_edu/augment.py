@@ -20,21 +20,23 @@ from vit_edu.training import Batch
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to the training images, and how strongly. 0 leaves a part out."""
+    """What is done to training images, and how strongly. 0 leaves a part out."""
 
-    crop_padding: int = 4            # pixels mirrored at each side before the crop
-    flip: float = 0.5                # probability of a mirrored image
-    operations: int = 2              # of RandAugment, one after the other
-    magnitude: int = 9               # of RandAugment, 0 to 30
-    erasing: float = 0.25            # probability of an erased rectangle
-    mix: float = 0.5                 # probability that a batch is mixed
-    mixup: float = 0.8               # α of MixUp's Beta distribution
-    cutmix: float = 1.0              # α of CutMix's
-    mix_until: float = 0.65          # share of the epochs after which mixing ends
-    repeats: int = 1                 # views of each image in a batch
+    crop_padding: int = 4      # pixels mirrored at each side before the crop
+    flip: float = 0.5          # probability of a mirrored image
+    operations: int = 2        # of RandAugment, one after the other
+    magnitude: int = 9         # of RandAugment, 0 to 30
+    erasing: float = 0.25      # probability of an erased rectangle
+    mix: float = 0.5           # probability that a batch is mixed
+    mixup: float = 0.8         # α of MixUp's Beta distribution
+    cutmix: float = 1.0        # α of CutMix's
+    mix_until: float = 0.65    # share of the epochs after which mixing ends
+    repeats: int = 1           # views of each image in a batch
 
 
-NO_AUGMENTATION = Augmentation(crop_padding=0, flip=0, operations=0, erasing=0, mix=0)
+NO_AUGMENTATION = Augmentation(
+    crop_padding=0, flip=0, operations=0, erasing=0, mix=0
+)
 
 
 def reflect(index: Tensor, size: int) -> Tensor:
@@ -43,10 +45,10 @@ def reflect(index: Tensor, size: int) -> Tensor:
 
 
 def crop_and_flip(images: Tensor, padding: int, flip: float) -> Tensor:
-    """Shift each image by up to `padding` pixels each way; mirror some: (B, C, H, W).
+    """Shift images (B, C, H, W) by up to `padding` pixels each way; mirror some.
 
-    Equal to padding by reflection, cropping at random and flipping with probability
-    `flip`, each image by its own chance.
+    Equal to padding by reflection, cropping at random and flipping with
+    probability `flip`, each image by its own chance.
     """
     B, C, H, W = images.shape
     if not 0 <= padding < min(H, W):
@@ -63,7 +65,7 @@ def crop_and_flip(images: Tensor, padding: int, flip: float) -> Tensor:
 
 
 def affine(images: Tensor, **change) -> Tensor:
-    """Turn, shift or shear images (B, C, H, W); what comes in from outside is black."""
+    """Turn, shift or shear images; what comes in from outside is black."""
     nothing = dict(angle=0.0, translate=[0, 0], scale=1.0, shear=[0.0, 0.0])
     return vision.affine(images, **(nothing | change))
 
@@ -82,34 +84,34 @@ def shift(images: Tensor, level: float, axis: int) -> Tensor:
     return affine(images, translate=pixels)
 
 
-# RandAugment's operations: images (bytes) and a level of -1 to 1 to images.
+# RandAugment's operations: from images (bytes) and a level of -1 to 1 to images.
 SIGNED = {
     "shear x": functools.partial(shear, axis=0),
     "shear y": functools.partial(shear, axis=1),
     "shift x": functools.partial(shift, axis=0),
     "shift y": functools.partial(shift, axis=1),
-    "rotate": lambda images, level: vision.rotate(images, 30 * level),
-    "brightness": lambda images, level: vision.adjust_brightness(images, 1 + 0.9 * level),
-    "colour": lambda images, level: vision.adjust_saturation(images, 1 + 0.9 * level),
-    "contrast": lambda images, level: vision.adjust_contrast(images, 1 + 0.9 * level),
-    "sharpness": lambda images, level: vision.adjust_sharpness(images, 1 + 0.9 * level),
+    "rotate": lambda x, level: vision.rotate(x, 30 * level),
+    "brightness": lambda x, level: vision.adjust_brightness(x, 1 + 0.9 * level),
+    "colour": lambda x, level: vision.adjust_saturation(x, 1 + 0.9 * level),
+    "contrast": lambda x, level: vision.adjust_contrast(x, 1 + 0.9 * level),
+    "sharpness": lambda x, level: vision.adjust_sharpness(x, 1 + 0.9 * level),
 }
 UNSIGNED = {
-    "identity": lambda images, level: images,
-    "posterize": lambda images, level: vision.posterize(images, round(8 - 4 * level)),
-    "solarize": lambda images, level: vision.solarize(images, 255 * (1 - level)),
-    "autocontrast": lambda images, level: vision.autocontrast(images),
-    "equalize": lambda images, level: vision.equalize(images),
+    "identity": lambda x, level: x,
+    "posterize": lambda x, level: vision.posterize(x, round(8 - 4 * level)),
+    "solarize": lambda x, level: vision.solarize(x, 255 * (1 - level)),
+    "autocontrast": lambda x, level: vision.autocontrast(x),
+    "equalize": lambda x, level: vision.equalize(x),
 }
 OPERATIONS = SIGNED | UNSIGNED
 
 
 def rand_augment(images: Tensor, operations: int = 2, magnitude: int = 9) -> Tensor:
-    """RandAugment (Cubuk et al., 2020) of bytes (B, C, H, W), each image by its own chance.
+    """RandAugment (Cubuk et al., 2020) of bytes (B, C, H, W).
 
-    Each image goes through `operations` of the 14, drawn with replacement, at the one
-    `magnitude` (0 to 30); the signed ones turn about half of the time. All images that
-    drew the same operation and sign go through it together, wherever they lie.
+    Each image goes through `operations` of the 14, drawn by its own chance and with
+    replacement, at the one `magnitude` (0 to 30); signed ones get a minus half of
+    the time. All images that drew the same go through it together.
     """
     if images.dtype != torch.uint8 or not 0 <= magnitude <= 30:
         raise ValueError(
@@ -141,8 +143,8 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def erase(images: Tensor, probability: float) -> Tensor:
     """Random erasing (Zhong et al., 2020): a rectangle of zeros, the mean colour.
 
-    It covers 2 to 33 hundredths of the image, its sides' ratio is 0.3 to 3.3. Of ten
-    rectangles drawn for an image the first that fits inside is taken, as torchvision's.
+    It covers 2 to 33 hundredths of the image, its sides' ratio is 0.3 to 3.3. Of
+    ten rectangles drawn for an image the first that fits is taken, as torchvision's.
     """
     B, _, H, W = images.shape
     area = H * W * torch.empty(B, 10).uniform_(0.02, 0.33)
@@ -150,20 +152,20 @@ def erase(images: Tensor, probability: float) -> Tensor:
     heights, widths = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (heights < H) & (widths < W)
     first = fits.byte().argmax(dim=1, keepdim=True)
-    height, width = heights.gather(1, first), widths.gather(1, first)      # (B, 1)
+    height, width = heights.gather(1, first), widths.gather(1, first)  # (B, 1)
     chosen = fits.any(dim=1, keepdim=True) & (torch.rand(B, 1) < probability)
     top = (torch.rand(B, 1) * (H - height + 1)).floor()
     left = (torch.rand(B, 1) * (W - width + 1)).floor()
     rows, columns = torch.arange(H), torch.arange(W)
-    rows = (rows >= top) & (rows < top + height) & chosen                  # (B, H)
-    columns = (columns >= left) & (columns < left + width)                 # (B, W)
+    rows = (rows >= top) & (rows < top + height) & chosen             # (B, H)
+    columns = (columns >= left) & (columns < left + width)            # (B, W)
     rows, columns = rows.to(images.device), columns.to(images.device)
-    hole = rows[:, None, :, None] & columns[:, None, None, :]              # (B, 1, H, W)
+    hole = rows[:, None, :, None] & columns[:, None, None, :]         # (B, 1, H, W)
     return images.masked_fill(hole, 0.0)
 
 
 def mix(images: Tensor, labels: Tensor, n_classes: int, config: Augmentation) -> Batch:
-    """Mix a batch with itself by MixUp or CutMix, by an even chance between the two.
+    """Mix a batch with itself, by MixUp or by CutMix, with an even chance.
 
     Returns images and targets (B, K), whose rows sum to 1.
     """
@@ -178,10 +180,10 @@ def mix(images: Tensor, labels: Tensor, n_classes: int, config: Augmentation) ->
 
 
 def moving_average(model: nn.Module, decay: float = 0.999) -> AveragedModel:
-    """An exponential moving average (EMA) of the weights; the first steps count more.
+    """An exponential moving average (EMA) of the weights, quicker at the start.
 
-    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the
-    model: the random start is soon forgotten.
+    After n updates the average keeps min(decay, (1 + n) / (10 + n)) of itself, so
+    that the random start is soon forgotten.
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay {decay} is not in [0, 1); 0.999 averages 1,000 steps")
@@ -201,9 +203,9 @@ def enlarge(images: Tensor, size: int | None) -> Tensor:
 
 
 class Augment:
-    """From bytes (B, C, H, W) and labels (B,), wherever they lie, to what a model sees.
+    """From bytes (B, C, H, W) and labels (B,), where they lie, to a model's input.
 
-    The loop tells it the epoch (`set_epoch`), since mixing ends before training does.
+    The loop tells it the epoch (`set_epoch`): mixing ends before training does.
     """
 
     def __init__(
@@ -229,7 +231,7 @@ class Augment:
         return self.epoch < self.config.mix_until * self.epochs
 
     def __call__(self, images: Tensor, labels: Tensor) -> Batch:
-        """Floats (B, C, size, size) and targets: labels (B,), or (B, K) when mixed."""
+        """Floats (B, C, size, size); targets are labels (B,), or (B, K) if mixed."""
         config = self.config
         if config.crop_padding or config.flip:
             images = crop_and_flip(images, config.crop_padding, config.flip)
@@ -243,8 +245,10 @@ class Augment:
         return enlarge(images, self.size), labels
 
 
-def transforms_for(config: Augmentation, size: int, mean: Tensor, std: Tensor) -> Callable:
-    """The same augmentation (without mixing) for one image at a time, by torchvision.
+def transforms_for(
+    config: Augmentation, size: int, mean: Tensor, std: Tensor
+) -> Callable:
+    """The same augmentation, without mixing, by torchvision, for single images.
 
     For a Dataset's `transform`, images of `size` × `size` in worker processes.
     """

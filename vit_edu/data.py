@@ -41,21 +41,21 @@ class ImageSet:
 
     @functools.cached_property
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, (C,) each, of the training images
+        """Mean and standard deviation of each channel, (C,), of the training images
         scaled to 0..1."""
-        channels = self.train_images.transpose(0, 1).flatten(1)          # (C, n·H·W)
-        counts = torch.stack([c.bincount(minlength=256) for c in channels]).double()
-        share = counts / channels.shape[1]                               # (C, 256)
+        channels = self.train_images.transpose(0, 1).flatten(1)    # (C, n·H·W)
+        counts = torch.stack([c.bincount(minlength=256) for c in channels])
+        share = counts.double() / channels.shape[1]                # (C, 256)
         value = torch.arange(256) / 255
         mean = (share * value).sum(dim=1)
         variance = (share * (value - mean[:, None]) ** 2).sum(dim=1)
         return mean.float(), variance.sqrt().float()
 
     def held_out(self, n: int = 5000) -> "ImageSet":
-        """The same set with `n` of its training images in the place of its test images.
+        """The same set with `n` of its training images in place of its test images.
 
-        For every choice (rate, length, strength of augmentation), so that the test set
-        stays unseen. The same images each time, as many of each class.
+        For every choice (rate, length, strength of augmentation), so that the test
+        set stays unseen. The same images each time, as many of each class.
         """
         chance = torch.Generator().manual_seed(0)
         order = torch.randperm(len(self.train_labels), generator=chance)
@@ -75,12 +75,12 @@ class ImageSet:
 
 
 class DeviceLoader:
-    """Batches of (images, labels) from two tensors, on the device where these lie.
+    """Batches of (images, labels) from two tensors, on the device where they lie.
 
-    No worker processes: CIFAR-10 as bytes is 184 MB, and a GPU picks a batch from its
-    own memory faster than any process can send one. `repeats` puts each image into a
-    batch that many times, for repeated augmentation (Hoffer et al., 2020); an epoch
-    still has the same number of batches.
+    No worker processes: CIFAR-10 as bytes is 184 MB, and a GPU picks a batch from
+    its own memory faster than any process can send one. `repeats` puts each image
+    into a batch that many times, for repeated augmentation (Hoffer et al., 2020);
+    an epoch still has the same number of batches.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class DeviceLoader:
         self.batch_size, self.shuffle, self.repeats = batch_size, shuffle, repeats
 
     def __len__(self) -> int:
-        """Batches of an epoch; when shuffled, an incomplete last one is left out."""
+        """Batches of an epoch; if shuffled, without an incomplete last one."""
         n, size = len(self.images), self.batch_size
         return n // size if self.shuffle else -(-n // size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Go once through the images; all chance comes from torch's global generator."""
+        """One epoch; all chance comes from torch's global generator."""
         n = len(self.images)
         order = torch.randperm(n) if self.shuffle else torch.arange(n)
         order = order.to(self.images.device)
@@ -134,8 +134,8 @@ class TensorImages(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         """Image i, transformed, and its label."""
-        image = self.images[i]
-        return self.transform(image) if self.transform else image, int(self.labels[i])
+        image, label = self.images[i], int(self.labels[i])
+        return self.transform(image) if self.transform else image, label
 
 
 def open_image(path: str) -> Image.Image:
@@ -152,17 +152,20 @@ def open_image(path: str) -> Image.Image:
 def image_folder(
     root: str | os.PathLike, transform: Callable | None = None
 ) -> ImageFolder:
-    """A folder with a subfolder of images for each class, as torchvision's ImageFolder.
+    """A folder with a subfolder of images for each class: torchvision's ImageFolder.
 
     FileNotFoundError where `root` has another layout, with what was found there.
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder; name one with a folder per class")
+        raise FileNotFoundError(
+            f"{root} is not a folder; name one with a folder per class"
+        )
     try:
         return ImageFolder(root, transform, loader=open_image)
     except FileNotFoundError as error:
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "nothing"
+        names = sorted(path.name for path in root.iterdir())
+        found = ", ".join(names[:5]) or "nothing"
         raise FileNotFoundError(
             f"{root} must hold a folder of images for each class, and holds {found}; "
             f"name the folder above the classes' ({error})"
@@ -199,14 +202,17 @@ def data_folder() -> Path:
 
 
 def known_copy(folder: Path) -> str:
-    """Which of the known copies lies in `folder`; ValueError names files that fit none."""
+    """Which known copy lies in `folder`; ValueError names files that fit none."""
     remedy = "move the folder away and download CIFAR-10 again"
     names = [*FILES, "batches.meta"]
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}; {remedy}")
-    sums = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
+    found = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names]
     meta = torchvision.datasets.CIFAR10.meta["md5"]    # the same in all copies
-    fits = {copy: [a == b for a, b in zip(sums, (*COPIES[copy], meta))] for copy in COPIES}
+    fits = {
+        copy: [a == b for a, b in zip(found, (*sums, meta))]
+        for copy, sums in COPIES.items()
+    }
     best = max(fits, key=lambda copy: sum(fits[copy]))
     if wrong := [name for name, fit in zip(names, fits[best]) if not fit]:
         raise ValueError(
@@ -281,13 +287,13 @@ def read_cache(path: Path) -> ImageSet | None:
 
 
 def cifar10(root: str | os.PathLike | None = None, download: bool = True) -> ImageSet:
-    """CIFAR-10: 50,000 images to train on, 10,000 to test, 32 × 32 (Krizhevsky, 2009).
+    """CIFAR-10 (Krizhevsky, 2009): 50,000 images to train on, 10,000 to test.
 
-    Looked for in `root` (default: `data_folder()`); else downloaded there, 170 MB, by
-    torchvision with its checks and progress bar. Its arrays are cached beside it, so
-    that the next start takes less than a second. FileNotFoundError where there is none
-    and no download (VIT_EDU_DOWNLOAD=0 forbids it), ValueError for a damaged one;
-    nothing is deleted.
+    Looked for in `root` (default: `data_folder()`); else downloaded there, 170 MB,
+    by torchvision with its checks and progress bar. Its arrays are cached beside it,
+    so that the next start takes less than a second. FileNotFoundError where there is
+    none and no download (VIT_EDU_DOWNLOAD=0 forbids it), ValueError for a damaged
+    one; nothing is deleted.
     """
     root = Path(root or data_folder())
     cache = root / "cifar10.safetensors"
@@ -301,14 +307,15 @@ def cifar10(root: str | os.PathLike | None = None, download: bool = True) -> Ima
 
 
 def digits32() -> ImageSet:
-    """scikit-learn's handwritten digits, enlarged to the shape of CIFAR-10's images.
+    """scikit-learn's handwritten digits, enlarged to CIFAR-10's image size.
 
-    1,437 to train on and 360 to test, 3 × 32 × 32 bytes, grey in all three channels.
+    1,437 to train on and 360 to test, 3 × 32 × 32 bytes, all channels the same.
     """
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     images = F.interpolate(images, (32, 32), mode="bilinear")
-    images = (images * 255).round().byte().repeat(1, 3, 1, 1)      # (1797, 3, 32, 32)
+    images = (images * 255).round().byte()
+    images = images.repeat(1, 3, 1, 1)                             # (1797, 3, 32, 32)
     labels = torch.tensor(digits.target)
     everything = ImageSet(
         name="digits",
@@ -325,9 +332,9 @@ def digits32() -> ImageSet:
 def cifar10_or_digits(
     root: str | os.PathLike | None = None, download: bool = True
 ) -> ImageSet:
-    """CIFAR-10; where it is absent and cannot be downloaded, digits, said in one line.
+    """CIFAR-10; where it is absent and cannot be downloaded, digits.
 
-    A damaged CIFAR-10 is an error.
+    That is said in one line. A damaged CIFAR-10 is an error.
     """
     try:
         return cifar10(root, download)
