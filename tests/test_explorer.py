@@ -1,0 +1,550 @@
+"""AttentionExplorer in a real browser: PyTorch's numbers, by mouse, touch and keyboard, over http and from the disk."""
+
+import functools
+import http.server
+import io
+import re
+import statistics
+import threading
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from torch import nn
+
+from vit_edu import VisionTransformer
+from vit_edu.widgets import AttentionExplorer
+from vit_edu.widgets.component import viridis
+
+HEAD = (
+    '<!doctype html><html lang="en"{}><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>A page</title><style>@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee }} }}</style>"
+)
+NAMES = ["plane", "car", "bird", "cat"]
+ANY_MEAN, ANY_STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
+
+
+def random_vit(**arguments) -> VisionTransformer:
+    """A ViT with random float16 weights whose attention is far from even, and differs from head to head."""
+    torch.manual_seed(0)
+    model = VisionTransformer(**(dict(img_size=16, patch_size=4, num_classes=4, embed_dim=24, depth=3, n_heads=3,
+                                      mlp_ratio=2) | arguments)).eval()  # fmt: skip
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            scale = 0.6 if "qkv" in name or "pos_embed" in name else 0.2
+            tensor.copy_((tensor + scale * torch.randn_like(tensor)).half())
+    return model
+
+
+def tiny_vit() -> VisionTransformer:
+    """The size of the model that readers meet: 6 blocks of 3 heads, 64 patches."""
+    return random_vit(img_size=32, embed_dim=96, depth=6, num_classes=10, pool="mean")
+
+
+def random_images(n=3, size=(16, 16), channels=3) -> torch.Tensor:
+    return torch.randint(256, (n, channels, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def explorer(model=None, n=3, **arguments) -> AttentionExplorer:
+    model = model or random_vit()
+    channels = model.patch_embed.proj.in_channels
+    arguments = dict(mean=ANY_MEAN[:channels], std=ANY_STD[:channels], own_picture=False) | arguments
+    return AttentionExplorer(model, random_images(n, model.patch_embed.img_size, channels), **arguments)
+
+
+def expected(model, image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Attention (L, h, N, N), from q and k as a hook sees them, and logits."""
+    channels = len(image)
+    x = (image[None].float() / 255 - ANY_MEAN[:channels, None, None]) / ANY_STD[:channels, None, None]
+    seen = []
+    hooks = [block.attn.qkv.register_forward_hook(lambda _, __, qkv: seen.append(qkv[0])) for block in model.blocks]
+    with torch.no_grad():
+        logits = model(x)[0]
+    for hook in hooks:
+        hook.remove()
+    maps = []
+    for qkv in seen:
+        q, k, _ = qkv.reshape(len(qkv), 3, model.blocks[0].attn.n_heads, -1).double().permute(1, 2, 0, 3)
+        maps.append((q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1))
+    return torch.stack(maps).numpy(), logits.numpy()
+
+
+def rollout(maps: np.ndarray, block: int) -> np.ndarray:
+    product = np.eye(maps.shape[-1])
+    for step in 0.5 * maps.mean(axis=1)[: block + 1] + 0.5 * np.eye(maps.shape[-1]):
+        product = step / step.sum(axis=-1, keepdims=True) @ product
+    return product
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Open HTML as a page, from the disk or over http; it must stay silent, and ask for nothing beyond its folder."""
+    contexts, noise = [], []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    bases = {"file": tmp_path.as_uri(), "http": f"http://127.0.0.1:{server.server_port}"}
+
+    def open_page(*html: str, width=1280, base="file", page_attributes="", **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+
+        def gate(route):
+            if route.request.url.startswith((*bases.values(), "data:", "blob:")):
+                return route.continue_()
+            noise.append(route.request.url)
+            route.abort()
+
+        page.route("**/*", gate)
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        name = f"page{len(contexts)}.html"
+        (tmp_path / name).write_text(HEAD.format(page_attributes) + '<link rel="icon" href="data:,">' + "".join(html))
+        page.goto(f"{bases[base]}/{name}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    server.shutdown()
+    assert noise == []
+
+
+def ask_all(page, states: list[dict], index=0) -> list[dict]:
+    """The page's own weights and logits for some states; what a state leaves out is as shown."""
+    return page.locator(".attention-explorer").nth(index).evaluate(
+        """(root, states) => states.map((detail) => {
+          root.dispatchEvent(new CustomEvent("vit-explore", {detail}));
+          return detail.answer;
+        })""",
+        states,
+    )
+
+
+def ask(page, index=0, **state) -> dict:
+    return ask_all(page, [state], index)[0]
+
+
+def rows_of(page, N: int, **state) -> np.ndarray:
+    """The whole matrix (N, N) of weights, a query after the other."""
+    return np.array([answer["weights"] for answer in ask_all(page, [state | {"query": q} for q in range(N)])])
+
+
+def drawn(page, canvas=".stage canvas") -> np.ndarray:
+    """The values of a map, read from its pixels: shares of its largest."""
+    rgba = page.locator(canvas).first.evaluate(
+        """canvas => {
+          const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+          copy.drawImage(canvas, 0, 0);
+          return [...copy.getImageData(0, 0, canvas.width, canvas.height).data];
+        }"""
+    )
+    colours = ["#" + bytes(rgba[i : i + 3]).hex() for i in range(0, len(rgba), 4)]
+    return np.array([viridis().index(colour[1:]) / 255 for colour in colours])
+
+
+# ---- The numbers
+
+SHAPES = [
+    dict(),
+    dict(pool="mean"),
+    dict(n_registers=2),
+    dict(pool="mean", n_registers=1, depth=1, n_heads=1),
+    dict(img_size=(12, 20), positions="sincos2d"),
+    dict(in_channels=1),
+]
+
+
+@pytest.mark.parametrize("arguments", SHAPES, ids=lambda arguments: ",".join(arguments) or "plain")
+def test_weights_equal_pytorch(show, arguments):
+    """Raw within 1/255 of the row's largest, rollout within 0.02 (here: much closer), on every picture."""
+    model = random_vit(**arguments)
+    page = show(explorer(model)._repr_html_())
+    images = random_images(3, model.patch_embed.img_size, model.patch_embed.proj.in_channels)
+    for picture, image in enumerate(images):
+        maps, logits = expected(model, image)
+        L, h, N, _ = maps.shape
+        assert maps.max() > 3 / N  # far from even
+        for block in {0, L - 1}:
+            for head in range(h):
+                got, truth = rows_of(page, N, picture=picture, block=block, head=head), maps[block, head]
+                np.testing.assert_array_less(abs(got - truth).max(axis=-1), truth.max(axis=-1) / 255)
+        means = rows_of(page, N, picture=picture, block=0, head="mean")
+        np.testing.assert_allclose(means, maps[0].mean(axis=0), atol=maps[0].max() / 255)
+        rows = rows_of(page, N, picture=picture, block=L - 1, head="rollout")
+        np.testing.assert_allclose(rows, rollout(maps, L - 1), atol=0.005)
+        np.testing.assert_allclose(np.sum(rows, axis=1), 1, atol=1e-5)
+        together = ask(page, picture=picture, block=0, head=0, query="all")["weights"]
+        np.testing.assert_allclose(together, maps[0, 0, model.n_prefix :].mean(axis=0), atol=maps.max() / 255)
+        np.testing.assert_allclose(ask(page, picture=picture)["logits"], logits, atol=1e-4)
+
+
+def test_what_is_drawn_is_the_model(show):
+    """The pixels of the map, of the tiles and the numbers in words, raw and rollout."""
+    model = random_vit(n_registers=2)
+    page = show(explorer(model, labels=[0, 1, 2], class_names=NAMES)._repr_html_())
+    maps, logits = expected(model, random_images()[0])
+    row = maps[-1].mean(axis=0)[0, 3:]  # the class token's, to the patches
+    np.testing.assert_allclose(drawn(page), row / row.max(), atol=1.5 / 255)
+    order = np.argsort(-row)[:5]
+    words = [f"row {i // 4 + 1}, column {i % 4 + 1}" for i in order]
+    assert page.locator(".top li > span").all_inner_texts() == words
+    shares = [float(text.split()[0]) for text in page.locator(".top b").all_inner_texts()]
+    np.testing.assert_allclose(shares, 100 * row[order], atol=0.6)
+    rest = page.locator(".elsewhere").inner_text()
+    given = [float(x) for x in re.findall(r"([\d.]+)\s%", rest)]
+    sums = maps[-1].mean(axis=0)[0]
+    np.testing.assert_allclose(given, [100 * sums[0], 100 * sums[1:3].sum(), 100 * (row.sum() - row[order].sum())], atol=0.8)
+
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    best = np.argsort(-probabilities)
+    assert [t.split()[0] for t in page.locator(".answers li > span").all_inner_texts()] == [NAMES[k] for k in best]
+    answers = [float(text.split()[0]) for text in page.locator(".answers b").all_inner_texts()]
+    np.testing.assert_allclose(answers, 100 * probabilities[best], atol=0.6)
+    assert "✓" in page.locator(".answers li", has_text="plane").inner_text()
+
+    page.get_by_role("radio", name="rollout: all blocks up to this one").check()
+    far = rollout(maps, 2)[0, 3:]
+    np.testing.assert_allclose(drawn(page), far / far.max(), atol=0.02)
+    assert page.locator("fieldset:disabled legend").all_inner_texts() == ["Head"]
+    assert page.locator(".title").inner_text() == "Where the class token looks: rollout through blocks 1 to 3"
+    # tiles: rows are head 1, 2, 3, mean and rollout, columns are blocks
+    for at, values in {4: maps[1, 1, 0, 3:], 11: maps[2].mean(axis=0)[0, 3:], 13: rollout(maps, 1)[0, 3:]}.items():
+        tile = drawn(page, f".atlas label:nth-of-type({at + 1}) canvas")
+        np.testing.assert_allclose(tile, values / values.max(), atol=0.02)
+
+
+def test_the_colours_are_viridis():
+    assert viridis() == [bytes(round(255 * v) for v in colour).hex() for colour in colormaps["viridis"].colors]
+
+
+# ---- The hands
+
+
+def patch_centre(page, row: int, column: int, grid=4, index=0) -> tuple[float, float]:
+    stage = page.locator(".stage").nth(index)
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    return box["x"] + (column - 0.5) * box["width"] / grid, box["y"] + (row - 0.5) * box["height"] / grid
+
+
+def test_mouse(show):
+    page = show(explorer()._repr_html_())
+    title, readout = page.locator(".title"), page.locator(".readout")
+    assert title.inner_text() == "Where the class token looks: block 3, mean of the heads"
+    page.mouse.move(*patch_centre(page, 2, 3))
+    assert re.fullmatch(r"Row 2, column 3: [\d.]+\s%", readout.inner_text())
+    value = float(re.search(r"([\d.]+)\s%", readout.inner_text())[1])
+    assert abs(value - 100 * ask(page)["weights"][1 + 6]) < 0.6
+    page.mouse.down()
+    assert title.inner_text() == "Where the patch in row 2, column 3 looks: block 3, mean of the heads"
+    page.mouse.move(*patch_centre(page, 4, 1))
+    page.mouse.up()
+    assert ask(page)["state"]["query"] == 1 + 12
+    assert page.get_by_role("radio", name="one patch").is_checked()
+    page.mouse.move(0, 0)
+    assert readout.inner_text().startswith("Press a patch to see where it looks.")
+    for name, part in {"block 1": ("block", 0), "head 2": ("head", 1), "all patches, on average": ("query", "all"),
+                       "Block 2, head 3": ("block", 1), "picture 3": ("picture", 2)}.items():  # fmt: skip
+        before = drawn(page)
+        page.get_by_role("radio", name=re.compile(f"^{name}$", re.I)).first.click()
+        assert ask(page)["state"][part[0]] == part[1]
+        assert (drawn(page) != before).any()
+
+
+def test_touch(show):
+    page = show(explorer()._repr_html_(), width=360, has_touch=True, is_mobile=True)
+    page.touchscreen.tap(*patch_centre(page, 3, 2))
+    assert ask(page)["state"]["query"] == 1 + 9
+    page.locator(".atlas label").nth(1).tap()
+    assert ask(page)["state"] | {"block": 1, "head": 0} == ask(page)["state"]
+    small = page.locator(".attention-explorer :is(.vit-choice label, .atlas label, .file):visible").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect()).filter(b => b.width < 24 || b.height < 24).length"
+    )
+    assert small == 0
+
+
+def test_keyboard(show):
+    page = show(explorer(random_vit(pool="mean"))._repr_html_())
+    spoken = page.locator("[aria-live]")
+    page.keyboard.press("Tab")  # the pictures, one stop
+    page.keyboard.press("ArrowRight")
+    assert ask(page)["state"]["picture"] == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "stage"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("ArrowLeft")  # the middle patch first, then beside it
+    assert ask(page)["state"]["query"] == 10
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowUp")
+    assert ask(page)["state"]["query"] == 5
+    assert spoken.inner_text().startswith("Where the patch in row 2, column 2 looks: block 3, mean of the heads. Most at row ")
+    page.keyboard.press("Shift+ArrowRight")
+    assert re.fullmatch(r"Row 2, column 3: [\d.]+\s%", spoken.inner_text())
+    assert ask(page)["state"]["query"] == 5
+    for _ in range(9):
+        page.keyboard.press("ArrowDown")
+    assert ask(page)["state"]["query"] == 13
+    page.keyboard.press("Escape")
+    assert ask(page)["state"]["query"] == "all"
+    stops = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.type"))
+    assert stops == ["all patches, on average", "block 3", "mean of the heads", "raw: one block alone", "range",
+                     "block 3, mean of the heads"]  # fmt: skip
+    page.keyboard.press("ArrowUp")  # in the tiles: another head
+    page.keyboard.press("ArrowLeft")  # another block
+    state = ask(page)["state"]
+    assert (state["head"], state["block"]) == (2, 1)
+    assert page.evaluate("document.activeElement.ariaLabel") == "block 2, head 3"
+
+
+def test_overlay(show):
+    page = show(explorer()._repr_html_())
+    slider = page.get_by_role("slider")
+    slider.press("Home")
+    assert page.locator(".stage canvas").evaluate("e => getComputedStyle(e).opacity") == "0"
+    assert page.locator(".photo").evaluate("e => getComputedStyle(e).filter") == "grayscale(0)"
+    slider.press("End")
+    assert page.locator(".stage canvas").evaluate("e => getComputedStyle(e).opacity") == "1"
+
+
+# ---- The page
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("base", ["file", "http"])
+def test_page(show, base, scheme, width):
+    """Two on a page, which leave each other alone; no sideways scrolling; axe-core finds nothing at all."""
+    pictures = [explorer(random_vit(**a), labels=[0, 1, 2])._repr_html_() for a in (dict(), dict(pool="mean"))]
+    page = show("<main><h1>Two</h1>", *pictures, "</main>", base=base, width=width, color_scheme=scheme)
+    assert page.locator(".attention-explorer[data-live]").count() == 2
+    assert page.locator("[id]").count() == 0
+    assert page.evaluate("typeof SCALE + typeof element") == "undefinedundefined"
+    assert page.locator(".vit-first-frame:visible").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    before = ask(page, 1)
+    page.mouse.click(*patch_centre(page, 1, 1))
+    page.get_by_role("radio", name="head 1", exact=True).first.check()
+    assert ask(page, 0)["state"]["head"] == 0
+    assert ask(page, 1) == before
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    assert [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+def test_first_frame_without_javascript(show):
+    page = show(explorer()._repr_html_(), java_script_enabled=False)
+    frame = page.locator(".vit-first-frame")
+    assert frame.is_visible()
+    assert frame.get_attribute("alt") == "A picture in 4 by 4 patches, and where the class token looks in the last block"
+
+
+def test_size_and_time(show):
+    """At most 400 kB with three pictures; from an input to the next frame, measured and printed."""
+    html = explorer(tiny_vit(), own_picture=True)._repr_html_()
+    assert len(html.encode()) <= 400_000
+    page = show(html)
+    times = page.locator(".attention-explorer").evaluate(
+        """async root => {
+          const stage = root.querySelector(".stage"), times = [];
+          for (let i = 0; i < 40; i++) {
+            await new Promise((next) => setTimeout(next, 7 + i % 5));
+            const start = performance.now();
+            stage.dispatchEvent(new KeyboardEvent("keydown", {key: i % 2 ? "ArrowLeft" : "ArrowUp"}));
+            if (i % 8 === 0) stage.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
+            const own = performance.now() - start;
+            await new Promise((next) => requestAnimationFrame(() => { const c = new MessageChannel(); c.port1.onmessage = next; c.port2.postMessage(0); }));
+            times.push([own, performance.now() - start]);
+          }
+          return times;
+        }"""
+    )
+    own, painted = (statistics.median(column) for column in zip(*times))
+    print(f"\n{len(html) / 1000:.0f} kB; {own:.1f} ms of work, {painted:.1f} ms to the frame's paint (medians)")
+    assert len(times) == 40
+
+
+def test_same_bytes_on_each_run():
+    assert explorer()._repr_html_() == explorer()._repr_html_()
+    assert "0x" not in repr(explorer())
+
+
+# ---- The reader's own picture
+
+
+def as_file(image: torch.Tensor, **options) -> dict:
+    content = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, "png", **options)
+    return {"name": "mine.png", "mimeType": "image/png", "buffer": content.getvalue()}
+
+
+def choose(page, file: dict) -> None:
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_text("Your picture: its middle").wait_for()
+
+
+@pytest.mark.parametrize("base", ["file", "http"])
+@pytest.mark.parametrize("arguments", [dict(), dict(pool="mean", n_registers=1)], ids=["class token", "mean"])
+def test_own_picture(show, tmp_path, base, arguments):
+    """The weights come from a file beside the page, once they are needed; the numbers are PyTorch's."""
+    model = random_vit(**arguments)
+    picture = explorer(model, own_picture=True)
+    written = picture.write_weights(tmp_path / "_static")
+    assert written.name == picture.weights_name
+    page = show(picture._repr_html_(), base=base, page_attributes=' data-content_root="./"')
+    assert "MB" in page.locator(".file").inner_text()
+    assert page.evaluate("document.scripts.length") == 2  # its data and its code: the model is not loaded yet
+    for image in random_images(5)[3:]:
+        choose(page, as_file(image))
+        maps, logits = expected(model, image)
+        answer = ask(page, head=0, block=0, query=0)
+        np.testing.assert_allclose(answer["logits"], logits, atol=1e-3)
+        np.testing.assert_allclose(answer["weights"], maps[0, 0, 0], atol=1e-4)
+    assert page.get_by_role("radio", name="your picture").is_checked()
+    assert page.locator(".thumbs input").count() == 4
+    page.get_by_role("radio", name="picture 1").check()
+    np.testing.assert_allclose(ask(page)["logits"], expected(model, random_images()[0])[1], atol=1e-4)
+
+
+def test_own_picture_inside(show):
+    """The weights in the page itself; the time of a forward pass of the size that readers meet is printed."""
+    model = tiny_vit()
+    page = show(explorer(model, own_picture="embed")._repr_html_())
+    image = random_images(4, (32, 32))[3]
+    choose(page, as_file(image))
+    choose(page, as_file(image))
+    np.testing.assert_allclose(ask(page)["logits"], expected(model, image)[1], atol=1e-3)
+    print(f"\none forward pass in the page: {float(page.locator('.attention-explorer').get_attribute('data-forward')):.0f} ms")
+
+
+def test_photographs_are_cropped_turned_and_shrunk(show):
+    """A large photo, turned by EXIF, with transparent edges in another: its middle, averaged."""
+    model = random_vit()
+    page = show(explorer(model, own_picture="embed")._repr_html_())
+    image = random_images(1)[0]
+    middle = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((160, 160), Image.NEAREST)
+    wide = Image.new("RGB", (300, 160), "red")
+    wide.paste(middle, (70, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    turned = io.BytesIO()
+    wide.transpose(Image.ROTATE_90).save(turned, "png", exif=exif)
+    clear = Image.new("RGBA", (48, 32), (0, 0, 0, 0))
+    white = torch.full((3, 16, 16), 255, dtype=torch.uint8)
+    see_through = io.BytesIO()
+    clear.save(see_through, "png")
+    for content, truth in (turned, image), (see_through, white):
+        choose(page, {"name": "photo", "mimeType": "image/png", "buffer": content.getvalue()})
+        got, logits = ask(page)["logits"], expected(model, truth)[1]
+        np.testing.assert_allclose(got, logits, atol=0.05 * logits.std())
+
+
+def test_own_picture_is_dropped(show):
+    page = show(explorer(own_picture="embed")._repr_html_())
+    content = list(as_file(random_images(1)[0])["buffer"])
+    data = page.evaluate_handle(
+        """content => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(content)], "mine.png", {type: "image/png"}));
+          return data;
+        }""",
+        content,
+    )
+    page.dispatch_event(".stage", "drop", {"dataTransfer": data})
+    page.get_by_text("Your picture: its middle").wait_for()
+    assert ask(page)["state"]["picture"] == 3
+
+
+def test_own_picture_that_cannot_be(show):
+    """No place for the file: no button. No file: said so. No picture: said so."""
+    picture = explorer(own_picture=True)
+    assert show(picture._repr_html_()).locator("input[type=file]").count() == 0
+    assert show(explorer()._repr_html_(), page_attributes=' data-content_root="./"').locator(".file").count() == 0
+    page = show(explorer(own_picture="embed")._repr_html_())
+    page.locator("input[type=file]").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.get_by_text("cannot read that file").wait_for()
+    assert ask(page)["state"]["picture"] == 0
+
+
+def test_missing_weights_are_named(browser, tmp_path):
+    context = browser.new_context()
+    page = context.new_page()
+    picture = explorer(own_picture=True)
+    (tmp_path / "page.html").write_text(HEAD.format(' data-content_root="./"') + picture._repr_html_())
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator("input[type=file]").set_input_files(as_file(random_images()[0]))
+    page.get_by_text(f"{picture.weights_name} is missing").wait_for()
+    context.close()
+
+
+# ---- What is refused, and what is left alone
+
+
+def test_the_model_is_left_as_it_was():
+    model = random_vit(drop_rate=0.5, drop_path_rate=0.5).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert explorer(model).data == explorer(model.eval()).data
+    explorer(model.train())
+    assert model.training and not any(tensor.grad is not None for tensor in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(block.attn.qkv._forward_hooks for block in model.blocks)
+
+
+def test_pil_images_are_the_same_pictures():
+    images = random_images()
+    as_pil = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    assert AttentionExplorer(random_vit(), as_pil).data == AttentionExplorer(random_vit(), images).data
+    assert AttentionExplorer(random_vit(), images.numpy()).data == AttentionExplorer(random_vit(), images).data
+
+
+def with_nan() -> VisionTransformer:
+    model = random_vit()
+    with torch.no_grad():
+        model.blocks[1].mlp.fc1.weight[0, 0] = float("nan")
+    return model
+
+
+@pytest.mark.parametrize(
+    "model, images, arguments, message",
+    [
+        (random_vit, random_images(0), {}, "there is no picture"),
+        (random_vit, [], {}, "there is no picture"),
+        (random_vit, random_images(2, (16, 20)), {}, r"uint8 of the shape \(2, 3, 16, 20\).* uint8 of the shape \(n, 3, 16, 16\)"),
+        (random_vit, random_images(2)[0], {}, r"of the shape \(3, 16, 16\)"),
+        (random_vit, random_images(2) / 255, {}, "images are float32"),
+        (random_vit, [Image.new("RGB", (20, 16))], {}, "picture 0 is 16 × 20; the model takes 16 × 16"),
+        (random_vit, ["cat.png"], {}, "a list of PIL images"),
+        (random_vit, random_images(2), dict(labels=[0]), r"labels \[0\] for 2 pictures"),
+        (random_vit, random_images(2), dict(labels=[0, 4]), "4 classes"),
+        (random_vit, random_images(2), dict(class_names=["a"]), "1 class names; the model has 4"),
+        (random_vit, random_images(2), dict(mean=[0.5]), "mean has the shape"),
+        (random_vit, random_images(2), dict(own_picture="here"), "own_picture is 'here'"),
+        (with_nan, random_images(2), {}, r"not finite \(NaN or infinite\): blocks.1.mlp.fc1.weight"),
+        (lambda: nn.Linear(3, 4), random_images(2), {}, "not this Linear: it has no patch_embed"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused(model, images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionExplorer(model(), images, **arguments)
+
+
+def test_a_model_with_other_attention_is_refused():
+    model = random_vit()
+    model.blocks[1].attn = nn.Identity()
+    with pytest.raises(ValueError, match="its blocks have no attention with n_heads"):
+        AttentionExplorer(model, random_images())
+
+
+def test_no_file_without_own_pictures(tmp_path):
+    with pytest.raises(ValueError, match="make it with own_picture=True"):
+        explorer(own_picture=False).write_weights(tmp_path)

@@ -1,0 +1,354 @@
+// AttentionExplorer: where each patch of a picture looks, in any block and head. Needs common.js and viridis.js, and
+// vit.js for the reader's own pictures.
+
+// ---- The numbers of one picture: attention[block][head], an array (N, N) whose row i says where token i looks.
+
+// The bytes of pack_maps in Python: each row's largest weight and the logits, then the weights in 1/255 of the largest.
+function unpackMaps(uri, depth, nHeads, N, nClasses) {
+  const bytes = Uint8Array.from(atob(uri.slice(uri.indexOf(",") + 1)), (c) => c.charCodeAt(0)), nRows = depth * nHeads * N;
+  const floats = new Float32Array(bytes.buffer, 0, nRows + nClasses), levels = bytes.subarray(floats.byteLength);
+  const map = (m) => {
+    const weights = new Float32Array(N * N);
+    for (let k = 0; k < N * N; k++) weights[k] = (levels[m * N * N + k] / 255) * floats[m * N + Math.floor(k / N)];
+    return weights;
+  };
+  const blocks = [...Array(depth).keys()], heads = [...Array(nHeads).keys()];
+  return {logits: floats.slice(nRows), attention: blocks.map((l) => heads.map((h) => map(l * nHeads + h)))};
+}
+
+function meanOfHeads(maps) {
+  const mean = new Float32Array(maps[0].length);
+  for (const map of maps) for (let k = 0; k < mean.length; k++) mean[k] += map[k] / maps.length;
+  return mean;
+}
+
+// One step of rollout (Abnar and Zuidema, 2020): half the mean of the heads, half the residual path; rows sum to 1.
+function rolloutStep(mean, N) {
+  const step = new Float32Array(N * N);
+  for (let i = 0; i < N; i++) {
+    let sum = 0.5;
+    for (let j = 0; j < N; j++) sum += 0.5 * mean[i * N + j];
+    for (let j = 0; j < N; j++) step[i * N + j] = (0.5 * mean[i * N + j] + (i === j ? 0.5 : 0)) / sum;
+  }
+  return step;
+}
+
+// A row vector times a matrix (N, N).
+function times(row, matrix) {
+  const N = row.length, out = new Float32Array(N);
+  for (let i = 0; i < N; i++) {
+    if (row[i]) for (let j = 0; j < N; j++) out[j] += row[i] * matrix[i * N + j];
+  }
+  return out;
+}
+
+// ---- The reader's own picture
+
+// The middle of a picture file, averaged down to height × width: red, green, blue, opacity of every pixel.
+async function shrink(file, height, width) {
+  const bitmap = await createImageBitmap(file);
+  const scale = Math.min(bitmap.width / width, bitmap.height / height);      // its pixels in one of ours
+  const k = Math.min(Math.max(Math.round(scale), 1), 16), [W, H] = [width * k, height * k];
+  const context = Object.assign(document.createElement("canvas"), {width: W, height: H}).getContext("2d");
+  context.fillStyle = "#fff";                                                // behind what is transparent
+  context.fillRect(0, 0, W, H);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, (bitmap.width - width * scale) / 2, (bitmap.height - height * scale) / 2,
+    width * scale, height * scale, 0, 0, W, H);
+  const fine = context.getImageData(0, 0, W, H).data, pixels = new ImageData(width, height);
+  for (let i = 0; i < pixels.data.length; i++) {
+    const c = i % 4, x = Math.floor(i / 4) % width, y = Math.floor(i / 4 / width);
+    let sum = 0;
+    for (let dy = 0; dy < k; dy++) for (let dx = 0; dx < k; dx++) sum += fine[4 * ((y * k + dy) * W + x * k + dx) + c];
+    pixels.data[i] = Math.round(sum / k / k);
+  }
+  return pixels;
+}
+
+// The model's input (C, H, W): colours, or their brightness where the model takes one channel.
+function toInput({data, width, height}, mean, std) {
+  const n = width * height, input = new Float32Array(mean.length * n);
+  for (let i = 0; i < n; i++) {
+    const [red, green, blue] = data.subarray(4 * i, 4 * i + 3);
+    const values = mean.length === 1 ? [0.299 * red + 0.587 * green + 0.114 * blue] : [red, green, blue];
+    values.forEach((value, c) => (input[c * n + i] = (value / 255 - mean[c]) / std[c]));
+  }
+  return input;
+}
+
+function toPng(pixels) {
+  const canvas = Object.assign(document.createElement("canvas"), {width: pixels.width, height: pixels.height});
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  return canvas.toDataURL();
+}
+
+// The file of write_weights in Python: a script that hands over the model. (From the disk, fetch would be refused.)
+function loadModel(address) {
+  return new Promise((resolve, reject) => {
+    const script = element("script", {src: address});
+    script.addEventListener("vit-model", (event) => resolve(event.detail));
+    for (const end of ["load", "error"]) script.addEventListener(end, () => { script.remove(); reject(new Error("no model")); });
+    document.head.append(script);
+  });
+}
+
+// ---- The component
+
+function startAttentionExplorer(root, data) {
+  const {grid: [rows, columns], depth, nHeads, nRegisters, hasClassToken, classes, own} = data;
+  const nPatches = rows * columns, prefix = +hasClassToken + nRegisters, N = prefix + nPatches, range = (n) => [...Array(n).keys()];
+  const pictures = data.pictures.map(({src, label, maps}) => ({src, label, ...unpackMaps(maps, depth, nHeads, N, classes.length)}));
+
+  // What is shown. `query`: a token, or "all" for the mean of the patches. `head`: a number, "mean" or "rollout".
+  const state = {picture: 0, query: hasClassToken ? 0 : "all", block: depth - 1, head: nHeads > 1 ? "mean" : 0, strength: 0.6};
+  let patch = Math.floor(rows / 2) * columns + Math.floor(columns / 2);      // the query when a patch is asked
+  let probe = null, rawHead = state.head;                                        // the patch whose value is read; the head before rollout
+
+  // ---- From the state to weights over all tokens
+  const steps = (picture) => (picture.steps ??= picture.attention.map((maps) => rolloutStep((meanOfHeads(maps)), N)));
+  const means = (picture) => (picture.means ??= picture.attention.map(meanOfHeads));
+  function weightsOf({picture, query, block, head}) {
+    const from = pictures[picture], start = new Float32Array(N);
+    if (query === "all") start.fill(1 / nPatches, prefix);
+    else start[query] = 1;
+    if (head === "rollout") return steps(from).slice(0, block + 1).reduceRight(times, start);
+    return times(start, head === "mean" ? means(from)[block] : from.attention[block][head]);
+  }
+
+  // ---- Words
+  const place = (i) => `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}`;
+  const nameOf = (query) => (query === "all" ? "all patches" : query >= prefix ? `the patch in ${place(query - prefix)}`
+    : hasClassToken && query === 0 ? "the class token" : `register ${query - hasClassToken + 1}`);
+  const verb = (query) => (query === "all" ? "look on average" : "looks");
+  const layer = ({block, head}) => (head === "rollout" ? (block ? `rollout through blocks 1 to ${block + 1}` : "rollout through block 1")
+    : `block ${block + 1}, ${head === "mean" ? "mean of the heads" : `head ${head + 1}`}`);
+
+  // ---- The pieces of the picture
+  const U = 100, [W, H] = [columns * U, rows * U];                            // a patch is 100 units wide
+  const square = (i, attributes) => shape("rect", {x: (i % columns) * U, y: Math.floor(i / columns) * U, width: U, height: U, ...attributes});
+  const lines = range(columns - 1).map((i) => `M${(i + 1) * U} 0V${H}`).concat(range(rows - 1).map((i) => `M0 ${(i + 1) * U}H${W}`)).join("");
+  const photo = element("div", {class: "photo"}), map = element("canvas", {width: columns, height: rows}), marks = shape("g");
+  const stage = element("div", {class: "stage", tabindex: 0, role: "application", "aria-roledescription": "picture in patches",
+    style: `aspect-ratio: ${columns} / ${rows}`}, photo, map,
+    shape("svg", {viewBox: `0 0 ${W} ${H}`, "aria-hidden": true}, shape("path", {class: "lines", d: lines}), marks));
+  const title = element("p", {class: "title"}), readout = element("p", {class: "readout"}), elsewhere = element("p", {class: "elsewhere"});
+  const scale = element("canvas"), most = element("span"), half = element("span"), even = element("i", {class: "even"});
+  paintScale(scale);
+  const bar = element("div", {class: "scale", role: "img"}, element("div", {}, scale, even), element("p", {}, element("span", {}, "0\u00a0%"), half, most));
+  const spoken = element("p", {class: "vit-spoken", "aria-live": "polite"}), status = element("p", {class: "status", role: "status"});
+
+  const asked = [...(hasClassToken ? [["0", "class token"]] : []), ["all", "all patches", "all patches, on average"], ["patch", "one patch"],
+    ...range(nRegisters).map((r) => [`${r + hasClassToken}`, `register ${r + 1}`])];
+  const who = choice("Who looks?", asked, "", (value) => set({query: value === "patch" ? prefix + patch : value === "all" ? value : +value}));
+  const block = choice("Block", range(depth).map((l) => [`${l}`, `${l + 1}`, `block ${l + 1}`]), "", (value) => set({block: +value}));
+  const head = choice("Head", [...(nHeads > 1 ? [["mean", "mean", "mean of the heads"]] : []), ...range(nHeads).map((h) => [`${h}`, `${h + 1}`, `head ${h + 1}`])], "",
+    (value) => set({head: value === "mean" ? value : +value}));
+  const kind = choice("Map", [["raw", "raw", "raw: one block alone"], ["rollout", "rollout", "rollout: all blocks up to this one"]], "",
+    (value) => set({head: value === "rollout" ? value : rawHead}));
+  const strength = element("input", {type: "range", min: 0, max: 100, step: 5, value: 100 * state.strength});
+  strength.addEventListener("input", () => set({strength: strength.value / 100}, false));
+  const check = (row, value) => row.querySelectorAll("input").forEach((input) => (input.checked = input.value === `${value}`));
+
+  // Thumbnails: one for each picture, the reader's own at the end.
+  const thumbs = choice("Picture", [], "", () => {});
+  const group = `vit-pictures-${Math.random().toString(36).slice(2)}`;
+  const about = (picture, i) => (picture.own ? "your picture" : `picture ${i + 1}${picture.label === null ? "" : `: ${classes[picture.label]}`}`);
+  function addThumb(picture, i) {
+    const input = element("input", {type: "radio", name: group, value: i, "aria-label": about(picture, i)});
+    input.addEventListener("change", () => set({picture: i}));
+    const image = element("span");
+    image.style.backgroundImage = `url(${picture.src})`;
+    thumbs.append(element("label", {title: about(picture, i)}, input, image));
+  }
+  thumbs.classList.add("thumbs");
+  pictures.forEach(addThumb);
+
+  // The five patches attended most, and the answer.
+  const topList = element("ol", {class: "top", "aria-label": "The five patches attended most"}), answers = element("ul", {class: "answers", "aria-label": "The model\u2019s answer"});
+  const row = (parts, share) => element("li", {}, ...parts, element("i", {style: `--share: ${share}`}));
+
+  // Every head of every block: radio buttons in a grid, so that one Tab enters it and the arrow keys walk in it.
+  const kinds = [...range(nHeads), ...(nHeads > 1 ? ["mean"] : []), "rollout"], tiles = [];
+  const atlasGroup = `vit-atlas-${Math.random().toString(36).slice(2)}`;
+  const atlas = element("fieldset", {class: "atlas", style: `--blocks: ${depth}`}, element("legend", {}, "Every head at a glance"), element("span", {class: "corner", "aria-hidden": true}, "block"),
+    ...range(depth).map((l) => element("span", {class: "column", "aria-hidden": true}, `${l + 1}`)));
+  for (const each of kinds) {
+    atlas.append(element("span", {class: "row", "aria-hidden": true}, typeof each === "number" ? `head ${each + 1}` : each));
+    for (const l of range(depth)) {
+      const input = element("input", {type: "radio", name: atlasGroup, "aria-label": layer({block: l, head: each})});
+      const canvas = element("canvas", {width: columns, height: rows}), at = {block: l, head: each};
+      input.addEventListener("change", () => set(at));
+      tiles.push({input, canvas, at});
+      atlas.append(element("label", {}, input, canvas));
+    }
+  }
+  atlas.addEventListener("keydown", (event) => {
+    const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -depth, ArrowDown: depth}[event.key], at = tiles.findIndex(({input}) => input === event.target);
+    if (!step || at < 0) return;
+    event.preventDefault();
+    const to = tiles[at + step];
+    if (!to || (Math.abs(step) === 1 && Math.floor(at / depth) !== Math.floor((at + step) / depth))) return;
+    to.input.focus();
+    set(to.at);
+  });
+
+  const chosen = element("div", {class: "controls"}, who, block, head, kind, element("label", {class: "strength"}, element("span", {}, "Map over picture"), strength));
+  const shelf = element("div", {class: "pictures"}, thumbs);
+  root.append(shelf, title, element("div", {class: "explorer"},
+    element("div", {class: "left"}, stage, bar, readout),
+    element("div", {class: "right"}, chosen,
+      element("div", {class: "lists"}, element("div", {}, element("p", {class: "heading"}, "Looks most at"), topList, elsewhere),
+        element("div", {}, element("p", {class: "heading"}, "The model\u2019s answer"), answers)))),
+    element("div", {class: "all"}, atlas),
+    element("p", {class: "note"}, "Each tile has a scale of its own: bright is the largest weight in it. Press one to see it large."), spoken);
+
+  // ---- Draw what the state says
+  function set(change, speak = true) {
+    Object.assign(state, change);
+    if (state.head !== "rollout") rawHead = state.head;
+    if (state.query !== "all" && state.query >= prefix) patch = state.query - prefix;
+    draw();
+    if (speak) spoken.textContent = say();
+  }
+
+  let weights, top;
+  function draw() {
+    const picture = pictures[state.picture];
+    weights = weightsOf(state);
+    const seen = weights.subarray(prefix), largest = Math.max(...seen);
+    top = range(nPatches).sort((a, b) => seen[b] - seen[a] || a - b).slice(0, 5);
+    photo.style.backgroundImage = `url(${picture.src})`;
+    photo.style.filter = `grayscale(${Math.min(2 * state.strength, 1)})`;
+    map.style.opacity = state.strength;
+    paintMap(map, seen, largest);
+    half.textContent = percent(largest / 2);
+    most.textContent = percent(largest);
+    even.style.left = `${Math.min(100 / N / (largest || 1), 100)}%`;
+    bar.setAttribute("aria-label", `Colours from dark, 0 %, to bright, ${percent(largest)}; an even share would be ${percent(1 / N)}`);
+    title.textContent = `Where ${nameOf(state.query)} ${verb(state.query)}: ${layer(state)}`;
+    topList.replaceChildren(...top.map((i) => row([element("span", {}, place(i)), element("b", {}, percent(seen[i]))], seen[i] / (largest || 1))));
+    const parts = [...(hasClassToken ? [`to the class token ${percent(weights[0])}`] : []),
+      ...(nRegisters ? [`to ${nRegisters > 1 ? `${nRegisters} registers` : "the register"} ${percent(weights.slice(+hasClassToken, prefix).reduce((a, b) => a + b, 0))}`] : [])];
+    elsewhere.textContent = parts.length ? `The rest: ${parts.join(", ")}, to other patches ${percent(1 - weights.slice(0, prefix).reduce((a, b) => a + b, 0) - top.reduce((a, i) => a + seen[i], 0))}.`
+      : `Together ${percent(top.reduce((a, i) => a + seen[i], 0))}; shared evenly, five would get ${percent(5 / N)}.`;
+    drawMarks();
+    for (const {input, canvas, at} of tiles) {
+      const values = weightsOf({...state, ...at}).subarray(prefix);
+      paintMap(canvas, values, Math.max(...values));
+      input.checked = at.block === state.block && at.head === state.head;
+    }
+    drawAnswers(picture);
+    check(thumbs, state.picture);
+    check(who, state.query === "all" || state.query < prefix ? state.query : "patch");
+    check(block, state.block);
+    check(head, rawHead);
+    check(kind, state.head === "rollout" ? "rollout" : "raw");
+    head.disabled = state.head === "rollout";
+    stage.setAttribute("aria-label", `${about(picture, state.picture)}, ${rows} by ${columns} patches. Arrow keys choose the patch that looks, `
+      + `with Shift the patch whose value is read; Escape goes back to ${hasClassToken ? "the class token" : "all patches"}. ${say()}`);
+  }
+
+  function drawMarks() {
+    const numbers = top.map((i, k) => shape("text", {x: (i % columns) * U + U / 2, y: Math.floor(i / columns) * U + U / 2, "font-size": W * 0.042}, `${k + 1}`));
+    const asking = state.query !== "all" && state.query >= prefix ? state.query - prefix : null;
+    const frame = (i, name) => (i === null ? [] : [square(i, {class: `${name} under`}), square(i, {class: name})]);
+    marks.replaceChildren(...numbers, ...frame(asking, "query"), ...frame(probe, "probe"));
+    readout.textContent = probe === null ? `Press a patch to see where it looks. White line: an even share, ${percent(1 / N)}.`
+      : `${place(probe)[0].toUpperCase()}${place(probe).slice(1)}: ${percent(weights[prefix + probe])}`;
+  }
+
+  function drawAnswers({logits, label, own}) {
+    const largest = Math.max(...logits), powers = [...logits].map((v) => Math.exp(v - largest)), total = powers.reduce((a, b) => a + b, 0);
+    const order = range(classes.length).sort((a, b) => powers[b] - powers[a] || a - b).slice(0, 5);
+    answers.replaceChildren(...order.map((k) => {
+      const item = row([element("span", {}, classes[k]), element("b", {}, percent(powers[k] / total))], powers[k] / total);
+      if (k === label) item.firstChild.append(element("em", {}, " ✓"), element("span", {class: "vit-spoken"}, " (its label)"));
+      return item;
+    }));
+    if (label !== null && !order.includes(label)) answers.append(element("li", {class: "missed"}, `The label is ${classes[label]}.`));
+  }
+
+  const say = () => `${title.textContent}. Most at ${top.slice(0, 3).map((i) => `${place(i)}, ${percent(weights[prefix + i])}`).join("; ")}.`;
+
+  // ---- Pointer and keys on the picture
+  const under = (event) => {
+    const box = stage.getBoundingClientRect(), at = (v, n) => Math.min(Math.max(Math.floor(v * n), 0), n - 1);
+    return at((event.clientY - box.top - stage.clientTop) / stage.clientHeight, rows) * columns + at((event.clientX - box.left - stage.clientLeft) / stage.clientWidth, columns);
+  };
+  const ask = (i) => state.query !== prefix + i && set({query: prefix + i});
+  stage.addEventListener("pointerdown", (event) => { if (event.pointerType !== "touch" && !event.button) ask(under(event)); });
+  stage.addEventListener("click", (event) => { probe = null; ask(under(event)); });   // a finger that scrolls does not click
+  stage.addEventListener("pointermove", (event) => {
+    const i = under(event);
+    if (event.buttons & 1) ask(i);
+    if (i !== probe && event.pointerType !== "touch") { probe = i; drawMarks(); }
+  });
+  stage.addEventListener("pointerleave", () => { probe = null; drawMarks(); });
+  stage.addEventListener("keydown", (event) => {
+    const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey || !(step || event.key === "Escape")) return;
+    event.preventDefault();
+    if (!step) { probe = null; return set({query: hasClassToken ? 0 : "all"}); }
+    const inside = (v, n) => Math.min(Math.max(v, 0), n - 1);
+    const move = (i) => inside(Math.floor(i / columns) + step[0], rows) * columns + inside((i % columns) + step[1], columns);
+    if (event.shiftKey) {
+      probe = move(probe ?? patch);
+      drawMarks();
+      spoken.textContent = readout.textContent;
+    } else {
+      const asking = state.query !== "all" && state.query >= prefix;
+      probe = null;
+      set({query: prefix + (asking ? move(patch) : patch)});                  // the first press goes back to the last patch
+    }
+  });
+
+  // ---- A picture of the reader's own
+  const home = document.documentElement.dataset.content_root;                // where a built book keeps its files
+  if (own && (own.model || home !== undefined)) {
+    const input = element("input", {type: "file", accept: "image/*"}), words = element("span", {}, own.model ? "Your own picture" : `Your own picture (loads ${(own.bytes / 1e6).toFixed(1)}\u00a0MB)`);
+    status.textContent = "Choose one or drop it here; it stays on this device.";
+    shelf.append(element("label", {class: "file"}, input, words), status);
+    let model;
+    async function take(file) {
+      let pixels, loaded;
+      status.textContent = "One moment …";
+      try {
+        loaded = model ?? own.model ?? (await loadModel(new URL(`${home}_static/${own.file}`, document.baseURI).href));
+      } catch {
+        return void (status.textContent = `The model is not beside this page: ${own.file} is missing.`);
+      }
+      model = {config: loaded.config, weights: loaded.decoded ?? decodeWeights(loaded.names, loaded.weights)};
+      model.decoded = model.weights;
+      const [height, width] = model.config.imgSize;
+      try {
+        pixels = await shrink(file, height, width);
+      } catch {
+        return void (status.textContent = "This browser cannot read that file as a picture.");
+      }
+      const start = performance.now(), result = vitForward(model.config, model.weights, toInput(pixels, own.mean, own.std));
+      const time = performance.now() - start, mine = pictures.findIndex((picture) => picture.own), i = mine < 0 ? pictures.length : mine;
+      pictures[i] = {...result, src: toPng(pixels), label: null, own: true};
+      if (mine < 0) addThumb(pictures[i], i);
+      thumbs.querySelectorAll("label > span")[i].style.backgroundImage = `url(${pictures[i].src})`;
+      status.textContent = `Your picture: its middle, in ${width}\u00a0×\u00a0${height} pixels. One forward pass here: ${time.toFixed(0)}\u00a0ms.`;
+      words.textContent = "Another picture";
+      root.dataset.forward = time;
+      set({picture: i});
+    }
+    input.addEventListener("change", () => { if (input.files[0]) take(input.files[0]); input.value = ""; });
+    root.addEventListener("dragover", (event) => { event.preventDefault(); root.dataset.drop = ""; });
+    root.addEventListener("dragleave", () => delete root.dataset.drop);
+    root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      delete root.dataset.drop;
+      if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+    });
+  }
+
+  // For tests: dispatch CustomEvent("vit-explore", {detail}) with any part of the state, read detail.answer.
+  root.addEventListener("vit-explore", (event) => {
+    const asked = {...state, ...event.detail};
+    event.detail.answer = {state: {...state}, weights: [...weightsOf(asked)], logits: [...pictures[asked.picture].logits]};
+  });
+  set({}, false);
+}
