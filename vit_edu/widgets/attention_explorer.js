@@ -1,5 +1,5 @@
-// AttentionExplorer: where each patch of a picture looks, in any block and head. Needs common.js and viridis.js, and
-// vit.js for the reader's own pictures.
+// AttentionExplorer: where each patch of a picture looks, in any block and head. Needs common.js, viridis.js and
+// stage.js, and vit.js for the reader's own pictures.
 
 // ---- The numbers of one picture: attention[block][head], an array (N, N) whose row i says where token i looks.
 
@@ -76,12 +76,6 @@ function toInput({data, width, height}, mean, std) {
   return input;
 }
 
-function toPng(pixels) {
-  const canvas = Object.assign(document.createElement("canvas"), {width: pixels.width, height: pixels.height});
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
-  return canvas.toDataURL();
-}
-
 // The file of write_weights in Python: a script that hands over the model. (From the disk, fetch would be refused.)
 function loadModel(address) {
   return new Promise((resolve, reject) => {
@@ -116,21 +110,23 @@ function startAttentionExplorer(root, data) {
   }
 
   // ---- Words
-  const place = (i) => `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}`;
+  const place = (i) => placeOf(i, columns);
   const nameOf = (query) => (query === "all" ? "all patches" : query >= prefix ? `the patch in ${place(query - prefix)}`
     : hasClassToken && query === 0 ? "the class token" : `register ${query - hasClassToken + 1}`);
+  const inPercent = (p) => percent(p).replace(" ", "\u00a0");
   const verb = (query) => (query === "all" ? "look on average" : "looks");
   const layer = ({block, head}) => (head === "rollout" ? (block ? `rollout through blocks 1 to ${block + 1}` : "rollout through block 1")
     : `block ${block + 1}, ${head === "mean" ? "mean of the heads" : `head ${head + 1}`}`);
 
   // ---- The pieces of the picture
-  const U = 100, [W, H] = [columns * U, rows * U];                            // a patch is 100 units wide
-  const square = (i, attributes) => shape("rect", {x: (i % columns) * U, y: Math.floor(i / columns) * U, width: U, height: U, ...attributes});
-  const lines = range(columns - 1).map((i) => `M${(i + 1) * U} 0V${H}`).concat(range(rows - 1).map((i) => `M0 ${(i + 1) * U}H${W}`)).join("");
-  const photo = element("div", {class: "photo"}), map = element("canvas", {width: columns, height: rows}), marks = shape("g");
-  const stage = element("div", {class: "stage", tabindex: 0, role: "application", "aria-roledescription": "picture in patches",
-    style: `aspect-ratio: ${columns} / ${rows}`}, photo, map,
-    shape("svg", {viewBox: `0 0 ${W} ${H}`, "aria-hidden": true}, shape("path", {class: "lines", d: lines}), marks));
+  const photo = element("div", {class: "photo"}), map = element("canvas", {width: columns, height: rows});
+  const {stage, mark} = patchStage(rows, columns, {
+    asking: () => (state.query !== "all" && state.query >= prefix ? state.query - prefix : null),
+    last: () => patch,
+    ask: (i) => { if (state.query !== prefix + i) set({query: prefix + i}); },
+    read: (i, speak) => { probe = i; drawMarks(); if (speak) spoken.textContent = readout.textContent; },
+    leave: () => set({query: hasClassToken ? 0 : "all"}),
+  }, photo, map);
   const title = element("p", {class: "title"}), readout = element("p", {class: "readout"}), elsewhere = element("p", {class: "elsewhere"});
   const scale = element("canvas"), most = element("span"), half = element("span"), even = element("i", {class: "even"});
   paintScale(scale);
@@ -173,7 +169,7 @@ function startAttentionExplorer(root, data) {
   const atlas = element("fieldset", {class: "atlas", style: `--blocks: ${depth}`}, element("legend", {}, "Every head at a glance"), element("span", {class: "corner", "aria-hidden": true}, "block"),
     ...range(depth).map((l) => element("span", {class: "column", "aria-hidden": true}, `${l + 1}`)));
   for (const each of kinds) {
-    atlas.append(element("span", {class: "row", "aria-hidden": true}, typeof each === "number" ? `head ${each + 1}` : each));
+    atlas.append(element("span", {class: "head", "aria-hidden": true}, typeof each === "number" ? `head ${each + 1}` : each));
     for (const l of range(depth)) {
       const input = element("input", {type: "radio", name: atlasGroup, "aria-label": layer({block: l, head: each})});
       const canvas = element("canvas", {width: columns, height: rows}), at = {block: l, head: each};
@@ -198,7 +194,7 @@ function startAttentionExplorer(root, data) {
     element("div", {class: "left"}, stage, bar, readout),
     element("div", {class: "right"}, chosen,
       element("div", {class: "lists"}, element("div", {}, element("p", {class: "heading"}, "Looks most at"), topList, elsewhere),
-        element("div", {}, element("p", {class: "heading"}, "The model\u2019s answer"), answers)))),
+        element("div", {}, element("p", {class: "heading"}, "The answer"), answers)))),
     element("div", {class: "all"}, atlas),
     element("p", {class: "note"}, "Each tile has a scale of its own: bright is the largest weight in it. Press one to see it large."), spoken);
 
@@ -221,16 +217,16 @@ function startAttentionExplorer(root, data) {
     photo.style.filter = `grayscale(${Math.min(2 * state.strength, 1)})`;
     map.style.opacity = state.strength;
     paintMap(map, seen, largest);
-    half.textContent = percent(largest / 2);
-    most.textContent = percent(largest);
+    half.textContent = inPercent(largest / 2);
+    most.textContent = inPercent(largest);
     even.style.left = `${Math.min(100 / N / (largest || 1), 100)}%`;
-    bar.setAttribute("aria-label", `Colours from dark, 0 %, to bright, ${percent(largest)}; an even share would be ${percent(1 / N)}`);
+    bar.setAttribute("aria-label", `Colours from dark, 0 %, to bright, ${inPercent(largest)}; an even share would be ${inPercent(1 / N)}`);
     title.textContent = `Where ${nameOf(state.query)} ${verb(state.query)}: ${layer(state)}`;
-    topList.replaceChildren(...top.map((i) => row([element("span", {}, place(i)), element("b", {}, percent(seen[i]))], seen[i] / (largest || 1))));
-    const parts = [...(hasClassToken ? [`to the class token ${percent(weights[0])}`] : []),
-      ...(nRegisters ? [`to ${nRegisters > 1 ? `${nRegisters} registers` : "the register"} ${percent(weights.slice(+hasClassToken, prefix).reduce((a, b) => a + b, 0))}`] : [])];
-    elsewhere.textContent = parts.length ? `The rest: ${parts.join(", ")}, to other patches ${percent(1 - weights.slice(0, prefix).reduce((a, b) => a + b, 0) - top.reduce((a, i) => a + seen[i], 0))}.`
-      : `Together ${percent(top.reduce((a, i) => a + seen[i], 0))}; shared evenly, five would get ${percent(5 / N)}.`;
+    topList.replaceChildren(...top.map((i) => row([element("span", {}, place(i)), element("b", {}, inPercent(seen[i]))], seen[i] / (largest || 1))));
+    const parts = [...(hasClassToken ? [`to the class token ${inPercent(weights[0])}`] : []),
+      ...(nRegisters ? [`to ${nRegisters > 1 ? `${nRegisters} registers` : "the register"} ${inPercent(weights.slice(+hasClassToken, prefix).reduce((a, b) => a + b, 0))}`] : [])];
+    elsewhere.textContent = parts.length ? `The rest: ${parts.join(", ")}, to other patches ${inPercent(1 - weights.slice(0, prefix).reduce((a, b) => a + b, 0) - top.reduce((a, i) => a + seen[i], 0))}.`
+      : `Together ${inPercent(top.reduce((a, i) => a + seen[i], 0))}; shared evenly, five would get ${inPercent(5 / N)}.`;
     drawMarks();
     for (const {input, canvas, at} of tiles) {
       const values = weightsOf({...state, ...at}).subarray(prefix);
@@ -249,58 +245,23 @@ function startAttentionExplorer(root, data) {
   }
 
   function drawMarks() {
-    const numbers = top.map((i, k) => shape("text", {x: (i % columns) * U + U / 2, y: Math.floor(i / columns) * U + U / 2, "font-size": W * 0.042}, `${k + 1}`));
-    const asking = state.query !== "all" && state.query >= prefix ? state.query - prefix : null;
-    const frame = (i, name) => (i === null ? [] : [square(i, {class: `${name} under`}), square(i, {class: name})]);
-    marks.replaceChildren(...numbers, ...frame(asking, "query"), ...frame(probe, "probe"));
-    readout.textContent = probe === null ? `Press a patch to see where it looks. White line: an even share, ${percent(1 / N)}.`
-      : `${place(probe)[0].toUpperCase()}${place(probe).slice(1)}: ${percent(weights[prefix + probe])}`;
+    mark(new Map(top.map((i, k) => [i, `${k + 1}`])), probe);
+    readout.textContent = probe === null ? `Press a patch to see where it looks. White line: an even share, ${inPercent(1 / N)}.`
+      : `Row${place(probe).slice(3)}: ${inPercent(weights[prefix + probe])}`;
   }
 
   function drawAnswers({logits, label, own}) {
     const largest = Math.max(...logits), powers = [...logits].map((v) => Math.exp(v - largest)), total = powers.reduce((a, b) => a + b, 0);
     const order = range(classes.length).sort((a, b) => powers[b] - powers[a] || a - b).slice(0, 5);
     answers.replaceChildren(...order.map((k) => {
-      const item = row([element("span", {}, classes[k]), element("b", {}, percent(powers[k] / total))], powers[k] / total);
+      const item = row([element("span", {}, classes[k]), element("b", {}, inPercent(powers[k] / total))], powers[k] / total);
       if (k === label) item.firstChild.append(element("em", {}, " ✓"), element("span", {class: "vit-spoken"}, " (its label)"));
       return item;
     }));
     if (label !== null && !order.includes(label)) answers.append(element("li", {class: "missed"}, `The label is ${classes[label]}.`));
   }
 
-  const say = () => `${title.textContent}. Most at ${top.slice(0, 3).map((i) => `${place(i)}, ${percent(weights[prefix + i])}`).join("; ")}.`;
-
-  // ---- Pointer and keys on the picture
-  const under = (event) => {
-    const box = stage.getBoundingClientRect(), at = (v, n) => Math.min(Math.max(Math.floor(v * n), 0), n - 1);
-    return at((event.clientY - box.top - stage.clientTop) / stage.clientHeight, rows) * columns + at((event.clientX - box.left - stage.clientLeft) / stage.clientWidth, columns);
-  };
-  const ask = (i) => state.query !== prefix + i && set({query: prefix + i});
-  stage.addEventListener("pointerdown", (event) => { if (event.pointerType !== "touch" && !event.button) ask(under(event)); });
-  stage.addEventListener("click", (event) => { probe = null; ask(under(event)); });   // a finger that scrolls does not click
-  stage.addEventListener("pointermove", (event) => {
-    const i = under(event);
-    if (event.buttons & 1) ask(i);
-    if (i !== probe && event.pointerType !== "touch") { probe = i; drawMarks(); }
-  });
-  stage.addEventListener("pointerleave", () => { probe = null; drawMarks(); });
-  stage.addEventListener("keydown", (event) => {
-    const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
-    if (event.ctrlKey || event.metaKey || event.altKey || !(step || event.key === "Escape")) return;
-    event.preventDefault();
-    if (!step) { probe = null; return set({query: hasClassToken ? 0 : "all"}); }
-    const inside = (v, n) => Math.min(Math.max(v, 0), n - 1);
-    const move = (i) => inside(Math.floor(i / columns) + step[0], rows) * columns + inside((i % columns) + step[1], columns);
-    if (event.shiftKey) {
-      probe = move(probe ?? patch);
-      drawMarks();
-      spoken.textContent = readout.textContent;
-    } else {
-      const asking = state.query !== "all" && state.query >= prefix;
-      probe = null;
-      set({query: prefix + (asking ? move(patch) : patch)});                  // the first press goes back to the last patch
-    }
-  });
+  const say = () => `${title.textContent}. Most at ${top.slice(0, 3).map((i) => `${place(i)}, ${inPercent(weights[prefix + i])}`).join("; ")}.`;
 
   // ---- A picture of the reader's own
   const home = document.documentElement.dataset.content_root;                // where a built book keeps its files

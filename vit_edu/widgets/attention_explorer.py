@@ -38,8 +38,8 @@ class AttentionExplorer(Component):
     """
 
     name, start, label = "attention-explorer", "startAttentionExplorer", "Where a Vision Transformer looks"
-    styles = (*Component.styles, "attention_explorer.css")
-    scripts = (*Component.scripts, "viridis.js", "attention_explorer.js")
+    styles = (*Component.styles, "stage.css", "attention_explorer.css")
+    scripts = (*Component.scripts, "viridis.js", "stage.js", "attention_explorer.js")
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class AttentionExplorer(Component):
             "own": None,
         }
         if own_picture:
-            self.scripts = (*Component.scripts, "viridis.js", "vit.js", "attention_explorer.js")
+            self.scripts = (*Component.scripts, "viridis.js", "stage.js", "vit.js", "attention_explorer.js")
             file = None if own_picture == "embed" else self.weights_name
             bytes_ = len(self.weights_script)
             packed = self.packed if own_picture == "embed" else None
