@@ -1,4 +1,4 @@
-"""Attention maps.
+"""Attention maps: what was read, and did it matter?.
 
 Written by tools/export.py from book/text/11_attention_maps.md: edit that file, then `make sync`.
 """
@@ -50,8 +50,9 @@ def load_recorded(name: str = "tiny-0") -> VisionTransformer:
 
 
 def example_pictures() -> tuple[Tensor, Tensor, list[str]]:
-    """Sixteen CIFAR-10 test pictures: bytes (16, 3, 32, 32), labels (16,), class names."""
-    with safe_open(RECORDED / "pictures" / "pictures.safetensors", framework="pt") as file:
+    """CIFAR-10 test pictures, bytes (16, 3, 32, 32); labels (16,); class names."""
+    path = RECORDED / "pictures" / "pictures.safetensors"
+    with safe_open(path, framework="pt") as file:
         classes = json.loads(file.metadata()["classes"])
         return file.get_tensor("images"), file.get_tensor("labels"), classes
 
@@ -70,20 +71,6 @@ def to_input(
     return normalise(images, torch.tensor(mean), torch.tensor(std))
 
 
-def checked_vit(model: nn.Module) -> VisionTransformer:
-    """The VisionTransformer inside `model`; TypeError if there is none."""
-    vit = unwrapped(model)
-    blocks = getattr(vit, "blocks", ())
-    ours = all(isinstance(getattr(b, "attn", None), Attention) for b in blocks)
-    if not isinstance(vit, VisionTransformer) or not ours:
-        raise TypeError(
-            f"no attention maps from {type(vit).__name__}: it is not a VisionTransformer "
-            "of vit_edu; a timm ViT's weights can be loaded into one "
-            "(vit_edu.weights.from_timm)"
-        )
-    return vit
-
-
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; then each module gets its own mode back."""
@@ -97,11 +84,13 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watched(vit: VisionTransformer, in_graph: bool = False) -> Iterator[list[Tensor]]:
-    """A list that each block's attention weights (B, h, N, N) are added to in a forward.
+def watched(
+    vit: VisionTransformer, in_graph: bool = False
+) -> Iterator[list[Tensor]]:
+    """A list that a forward adds each block's attention weights (B, h, N, N) to.
 
-    `in_graph` computes the output from these very weights, so that it has a gradient
-    with respect to them; else the layer's own output, fused or not, stays untouched.
+    `in_graph` computes the output from these very weights, so that it has a
+    gradient with respect to them; else the layer's own output stays untouched.
     """
     maps: list[Tensor] = []
 
@@ -119,15 +108,29 @@ def watched(vit: VisionTransformer, in_graph: bool = False) -> Iterator[list[Ten
             hook.remove()
 
 
+def checked_vit(model: nn.Module) -> VisionTransformer:
+    """The VisionTransformer inside `model`; TypeError if there is none."""
+    vit = unwrapped(model)
+    blocks = getattr(vit, "blocks", ())
+    ours = all(isinstance(getattr(b, "attn", None), Attention) for b in blocks)
+    if not isinstance(vit, VisionTransformer) or not ours:
+        raise TypeError(
+            f"no attention maps from {type(vit).__name__}: it is not a "
+            "VisionTransformer of vit_edu; a timm ViT's weights can be loaded "
+            "into one (vit_edu.weights.from_timm)"
+        )
+    return vit
+
+
 def check_finite(vit: VisionTransformer, images: Tensor, *results: Tensor) -> None:
-    """ValueError that says where the NaN or the infinity in `results` comes from."""
+    """ValueError that says where a NaN or infinity in `results` comes from."""
     if all(result.isfinite().all() for result in results):
         return
     bad = [name for name, p in vit.named_parameters() if not p.isfinite().all()]
     if not images.isfinite().all():
         cause = "the images hold NaN or infinity"
     elif bad:
-        cause = f"{bad[0]} holds NaN or infinity, and {len(bad) - 1} more weights do"
+        cause = f"{bad[0]} holds NaN or infinity, and {len(bad) - 1} more do"
     else:
         cause = "numbers grow too large on the way; try float32"
     raise ValueError(f"no attention maps: {cause}")
@@ -136,9 +139,9 @@ def check_finite(vit: VisionTransformer, images: Tensor, *results: Tensor) -> No
 def attention_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of every block and head, (L, B, h, N, N), and the logits (B, K).
 
-    Images (B, C, H, W), normalised. The model runs in evaluation mode, by whichever
-    path it is set to; its logits are the same bits as without the maps, and no graph
-    is kept. TypeError for a model of another kind, ValueError for NaN.
+    Images (B, C, H, W), normalised. The model runs in evaluation mode, by the path
+    it is set to; its logits are the same bits as without the maps, and no graph is
+    kept. TypeError for a model of another kind, ValueError for NaN.
     """
     vit = checked_vit(model)
     images = images.to(vit.head.weight.device)
@@ -149,50 +152,37 @@ def attention_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     return weights, logits
 
 
-def rollout(maps: Tensor) -> Tensor:
-    """Attention rollout (Abnar and Zuidema, 2020) after each block: (L, B, N, N).
-
-    From maps (L, B, h, N, N). Row i of step l says of which input tokens token i is
-    mixed after block l, if half of each block is attention (mean over heads) and half
-    residual connection; each row sums to 1.
-    """
-    identity = torch.eye(maps.shape[-1], device=maps.device, dtype=maps.dtype)
-    steps, mixed = [], identity
-    for weights in maps.mean(dim=2):                             # (B, N, N)
-        step = 0.5 * weights + 0.5 * identity                    # (B, N, N)
-        step = step / step.sum(dim=-1, keepdim=True)             # rows sum to 1
-        mixed = step @ mixed                                     # A_l ··· A_1
-        steps.append(mixed)
-    return torch.stack(steps)                                    # (L, B, N, N)
-
-
 def patch_map(
     weights: Tensor, model: nn.Module, img_size: Size | None = None
 ) -> Tensor:
-    """What the model's output reads, on the grid: (..., N, N) to (..., rows, columns).
+    """What the output reads, on the grid: (..., N, N) to (..., rows, columns).
 
     With a class token its row; with mean pooling, the mean of all patches' rows.
-    Columns of class token and registers are left out, so that a map sums to 1 or less.
+    Columns of class token and registers are left out; the map may sum to less than 1.
     `img_size` if the images were of another size than the model's own.
     """
     vit = checked_vit(model)
     img_size = img_size or vit.patch_embed.img_size
     grid = grid_shape(img_size, vit.patch_embed.patch_size)
-    first = vit.n_prefix                                         # the first patch
+    first = vit.n_prefix                                   # the first patch
     n_tokens = first + grid[0] * grid[1]
     if weights.shape[-2:] != (n_tokens, n_tokens):
         raise ValueError(
-            f"weights of {weights.shape[-2]} × {weights.shape[-1]} tokens, but an image "
-            f"of {img_size} has {n_tokens} in this model; pass the images' img_size"
+            f"weights of {weights.shape[-2]} × {weights.shape[-1]} tokens, but an "
+            f"image of {img_size} has {n_tokens} in this model; pass the images' "
+            "img_size"
         )
     rows = weights[..., :1, :] if vit.pool == "cls" else weights[..., first:, :]
-    return rows.mean(dim=-2)[..., first:].unflatten(-1, grid)    # (..., rows, columns)
+    seen = rows.mean(dim=-2)[..., first:]                  # (..., patches)
+    return seen.unflatten(-1, grid)                        # (..., rows, columns)
 
 
 def checked_index(what: str, index: int, n: int) -> int:
-    """`index` among `n`, counted from 0 or, negative, from the end; else IndexError."""
+    """`index` among `n`, from 0 or, negative, from the end; else IndexError."""
     if not -n <= index < n:
-        raise IndexError(f"there is no {what} {index}: the model has {what}s 0 to {n - 1}")
+        raise IndexError(
+            f"there is no {what} {index}: the model has {what}s 0 to {n - 1}"
+        )
     return index % n
 
 
@@ -204,10 +194,11 @@ def to_picture(image: Tensor, mean: Moments, std: Moments) -> Tensor:
     elif len(image) == len(mean):
         moments = (torch.tensor(m)[:, None, None] for m in (std, mean))
         image = image * next(moments) + next(moments)
-    else:                                                        # stretched to 0..1
-        image = (image - image.min()) / (image.max() - image.min()).clamp_min(1e-9)
-    image = image.float().clamp(0, 1).permute(1, 2, 0)           # (H, W, C)
-    return image if image.shape[-1] == 3 else image.mean(dim=-1)  # grey: (H, W)
+    else:                                                  # stretched to 0..1
+        spread = (image.max() - image.min()).clamp_min(1e-9)
+        image = (image - image.min()) / spread
+    image = image.float().clamp(0, 1).permute(1, 2, 0)     # (H, W, C)
+    return image if image.shape[-1] == 3 else image.mean(dim=-1)    # grey: (H, W)
 
 
 def visualize_attention(
@@ -219,19 +210,20 @@ def visualize_attention(
     mean: Moments = CIFAR10_MEAN,
     std: Moments = CIFAR10_STD,
 ) -> Figure:
-    """Draw one head's map: the picture, the map, the overlay, and a bar of values.
+    """Draw one head's map: picture, map, overlay, and a bar with the values.
 
-    img_tensor: (C, H, W) or (1, C, H, W), normalised as the model wants it, or bytes,
-    which `mean` and `std` normalise. head_idx None is the mean over heads; negative
-    numbers count from the end. What is drawn is what `patch_map` says.
+    img_tensor: (C, H, W) or (1, C, H, W), normalised as the model wants it, or
+    bytes, which `mean` and `std` normalise. head_idx None is the mean over heads;
+    negative numbers count from the end. What is drawn is what `patch_map` says.
     """
     images = img_tensor[None] if img_tensor.ndim == 3 else img_tensor
     if images.ndim != 4 or len(images) != 1:
         raise ValueError(
-            f"img_tensor has shape {tuple(img_tensor.shape)}, not that of one picture: "
-            "(channels, height, width)"
+            f"img_tensor has shape {tuple(img_tensor.shape)}, not that of one "
+            "picture: (channels, height, width)"
         )
-    maps, _ = attention_maps(model, to_input(images, mean, std))  # (L, 1, h, N, N)
+    x = to_input(images, mean, std)                        # (1, C, H, W)
+    maps, _ = attention_maps(model, x)                     # (L, 1, h, N, N)
     block = checked_index("block", block_idx, len(maps))
     if head_idx is None:
         head, weights = "mean of heads", maps[block].mean(dim=1)  # (1, N, N)
@@ -239,19 +231,21 @@ def visualize_attention(
         number = checked_index("head", head_idx, maps.shape[2])
         head, weights = f"head {number}", maps[block][:, number]  # (1, N, N)
     size = tuple(images.shape[2:])
-    grid = patch_map(weights, model, size)[0].float().cpu()       # (rows, columns)
-    query = "class token" if checked_vit(model).pool == "cls" else "mean of patches"
+    grid = patch_map(weights, model, size)[0].float().cpu()
+    pool = checked_vit(model).pool
+    query = "class token" if pool == "cls" else "mean of patches"
     title = f"block {block}, {head}; query: {query}"
     return draw_map(to_picture(images[0], mean, std), grid, title)
 
 
 def draw_map(picture: Tensor, grid: Tensor, title: str) -> Figure:
-    """The figure of `visualize_attention`: picture (H, W[, 3]), map (rows, columns)."""
+    """The figure of `visualize_attention`, from (H, W[, 3]) and (rows, columns)."""
     picture, grid = picture.numpy(), grid.numpy()
     height, width = picture.shape[:2]
-    place = dict(extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    place = dict(extent=extent, interpolation="nearest")
     scale = dict(cmap="viridis", vmin=0, vmax=float(grid.max()) or 1.0)
-    figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(5.4, 2.2), layout="constrained")
     axes[0].imshow(picture, cmap="gray", vmin=0, vmax=1)
     shown = axes[1].imshow(grid, **scale, **place)
     axes[2].imshow(picture, cmap="gray", vmin=0, vmax=1)
@@ -263,6 +257,23 @@ def draw_map(picture: Tensor, grid: Tensor, title: str) -> Figure:
     even = 1 / grid.size
     figure.colorbar(shown, ax=axes, label=f"weight (even: {even:.2g})", shrink=0.8)
     return figure
+
+
+def rollout(maps: Tensor) -> Tensor:
+    """Attention rollout (Abnar and Zuidema, 2020) after each block: (L, B, N, N).
+
+    From maps (L, B, h, N, N). Row i of step l says of which input tokens token i
+    is mixed after block l, if half of each block is attention (mean over heads)
+    and half residual connection; each row sums to 1.
+    """
+    identity = torch.eye(maps.shape[-1], device=maps.device, dtype=maps.dtype)
+    steps, mixed = [], identity
+    for weights in maps.mean(dim=2):                             # (B, N, N)
+        step = 0.5 * weights + 0.5 * identity                    # (B, N, N)
+        step = step / step.sum(dim=-1, keepdim=True)             # rows sum to 1
+        mixed = step @ mixed                                     # A_l ··· A_1
+        steps.append(mixed)
+    return torch.stack(steps)                                    # (L, B, N, N)
 
 
 def class_scores(logits: Tensor, classes: Tensor | int | None) -> Tensor:
@@ -282,19 +293,20 @@ def gradient_maps(
     """Weights that speak for a class: (L, B, N, N) (Chefer et al., 2021).
 
     Each weight times the gradient of the class's logit with respect to it, negative
-    products set to 0, mean over heads. `classes`: (B,), one number for all, or None
-    for each image's most probable class. The model's own gradients stay as they are.
+    products set to 0, mean over heads. `classes`: (B,), one number for all, or
+    None for the most probable ones. The parameters' gradients stay as they are.
     """
     vit = checked_vit(model)
     device = vit.head.weight.device
-    with torch.inference_mode(False), torch.enable_grad(), watched(vit, True) as maps:
+    grad = torch.enable_grad()
+    with torch.inference_mode(False), grad, watched(vit, True) as maps:
         x = images.detach().clone().to(device).requires_grad_()
         logits = vit.forward(x)
         gradients = torch.autograd.grad(class_scores(logits, classes), maps)
     pairs = zip(gradients, maps)
-    weighted = [(g * a.detach()).relu().mean(dim=1) for g, a in pairs]    # (B, N, N)
+    weighted = [(g * a.detach()).relu().mean(dim=1) for g, a in pairs]
     check_finite(vit, images, *weighted)
-    return torch.stack(weighted)                                 # (L, B, N, N)
+    return torch.stack(weighted)                           # (L, B, N, N)
 
 
 def relevance(weighted: Tensor) -> Tensor:
@@ -321,15 +333,21 @@ def input_times_gradient(
     device, patch = vit.head.weight.device, vit.patch_embed.patch_size
     with torch.inference_mode(False), torch.enable_grad(), evaluation(vit):
         x = images.detach().clone().to(device).requires_grad_()
-        (gradient,) = torch.autograd.grad(class_scores(vit.forward(x), classes), x)
+        score = class_scores(vit.forward(x), classes)
+        (gradient,) = torch.autograd.grad(score, x)        # (B, C, H, W)
     product = (x.detach() * gradient).sum(dim=1, keepdim=True)   # (B, 1, H, W)
     grid = grid_shape(tuple(images.shape[2:]), patch)
     return patchify(product, patch).sum(dim=-1).unflatten(-1, grid)
 
 
 KINDS = (
-    "last block", "rollout", "gradient-weighted", "input × gradient", "centre", "random",
-)  # fmt: skip
+    "last block",
+    "rollout",
+    "gradient-weighted",
+    "input × gradient",
+    "centre",
+    "random",
+)
 
 
 def importance(
@@ -341,16 +359,18 @@ def importance(
 ) -> Tensor:
     """A map of the given kind (see KINDS) for each image: (B, rows, columns).
 
-    "last block" is its mean over heads. "centre" falls off from the middle and never
-    looks at the picture, "random" is drawn from `chance`: what a map has to beat.
+    "last block" is its mean over heads. "centre" falls off from the middle and
+    never looks at the picture, "random" is drawn from `chance`: both to be beaten.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}; choose one of {', '.join(KINDS)}")
+        options = ", ".join(KINDS)
+        raise ValueError(f"unknown kind {kind!r}; choose one of {options}")
     vit, size = checked_vit(model), tuple(images.shape[2:])
     if kind == "input × gradient":
         return input_times_gradient(vit, images, classes)
     if kind == "gradient-weighted":
-        return patch_map(relevance(gradient_maps(vit, images, classes)), vit, size)
+        weighted = gradient_maps(vit, images, classes)     # (L, B, N, N)
+        return patch_map(relevance(weighted), vit, size)
     if kind in ("last block", "rollout"):
         maps, _ = attention_maps(vit, images)                    # (L, B, h, N, N)
         tokens = rollout(maps)[-1] if kind == "rollout" else maps[-1].mean(dim=1)
@@ -363,28 +383,32 @@ def importance(
 
 
 def ranks(maps: Tensor) -> Tensor:
-    """Place of each patch, 0 for the largest value: (B, rows, columns) to the same."""
+    """Place of each patch, 0 for the largest value: (B, rows, columns), kept."""
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).view(maps.shape)
 
 
 @torch.no_grad()
 def erasing_curves(
-    model: nn.Module, images: Tensor, maps: Tensor, classes: Tensor, every: int = 4
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    classes: Tensor,
+    every: int = 4,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Probability of `classes` while patches go or come in a map's order.
 
-    Images (B, C, H, W), normalised; maps (B, rows, columns); classes (B,). Returns the
-    shares of patches (S,), in steps of `every` patches, and two curves (B, S): deletion
-    sets the largest patches of the map to 0, the mean colour, first; insertion starts
-    from that colour and brings the largest first (Petsiuk et al., 2018).
+    Images (B, C, H, W), normalised; maps (B, rows, columns); classes (B,). Returns
+    the shares of patches (S,), in steps of `every` patches, and two curves (B, S):
+    deletion sets the map's largest patches to 0, the mean colour, first; insertion
+    starts from that colour and brings the largest first (Petsiuk et al., 2018).
     """
     vit = checked_vit(model)
     device = vit.head.weight.device
     images, classes = images.to(device), classes.to(device)
-    place = ranks(maps).to(device)                               # (B, rows, columns)
     height, width = vit.patch_embed.patch_size
-    place = place.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None]
+    place = ranks(maps).to(device).repeat_interleave(height, dim=1)
+    place = place.repeat_interleave(width, dim=2)[:, None]       # (B, 1, H, W)
     n_patches = maps[0].numel()
     counts = [*range(0, n_patches, every), n_patches]            # S numbers
     curves = [[], []]
@@ -392,8 +416,8 @@ def erasing_curves(
         for count in counts:
             chosen = place < count                               # (B, 1, H, W)
             for curve, keep in zip(curves, (~chosen, chosen)):
-                probabilities = vit.forward(images * keep).softmax(dim=1)    # (B, K)
-                curve.append(probabilities.gather(1, classes[:, None])[:, 0])
+                p = vit.forward(images * keep).softmax(dim=1)    # (B, K)
+                curve.append(p.gather(1, classes[:, None])[:, 0])
     deletion, insertion = (torch.stack(curve, dim=1).cpu() for curve in curves)
     return torch.tensor(counts) / n_patches, deletion, insertion
 
@@ -418,20 +442,24 @@ def shuffled(model: nn.Module, seed: int = 0) -> VisionTransformer:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Spearman's correlation of two maps' orders, -1 to 1: (B, rows, columns) to (B,)."""
+    """Spearman's correlation of maps (B, rows, columns), -1 to 1: (B,)."""
     a, b = (ranks(maps).flatten(1).double() for maps in (a, b))
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     return (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))
 
 
 def faithfulness(
-    model: nn.Module, images: Tensor, every: int = 4, seed: int = 0, batch: int = 250
+    model: nn.Module,
+    images: Tensor,
+    every: int = 4,
+    seed: int = 0,
+    batch: int = 250,
 ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
     """Every kind of map put to every test, on normalised images (n, C, H, W).
 
     Returns the shares (S,) and for each kind the curves "deletion" and "insertion"
     (n, S), and two rank correlations (n,): of the maps with those of a model with
-    "shuffled" weights, and with those of the "next picture" of the batch.
+    "shuffled" weights, and with those of the batch's "next picture".
     """
     other, chance = shuffled(model, seed), torch.Generator().manual_seed(seed)
     found: dict[str, dict[str, list[Tensor]]] = {kind: {} for kind in KINDS}
@@ -454,37 +482,44 @@ def faithfulness(
     }
 
 
-def summary(shares: Tensor, found: dict[str, dict[str, Tensor]]) -> dict[str, dict]:
+def summary(
+    shares: Tensor, found: dict[str, dict[str, Tensor]]
+) -> dict[str, dict]:
     """For each kind the mean areas and correlations, as plain numbers.
 
-    "gain" is how much better than random order an area is, image by image, in the mean
-    (smaller for deletion, larger for insertion), "error" that mean's standard error.
+    "gain" is how much better than random order an area is, image by image, in the
+    mean (smaller for deletion, larger for insertion), "error" its standard error.
     """
     result: dict[str, dict] = {}
     for kind, columns in found.items():
-        row: dict = {n: columns[n].mean().item() for n in ("shuffled", "next picture")}
+        correlations = "shuffled", "next picture"
+        row: dict = {name: columns[name].mean().item() for name in correlations}
         for name, sign in ("deletion", -1), ("insertion", 1):
             own = area(shares, columns[name])                    # (n,)
             gain = sign * (own - area(shares, found["random"][name]))
+            curve = columns[name].mean(dim=0).tolist()           # S numbers
             row[name] = {
                 "area": own.mean().item(),
                 "gain": gain.mean().item(),
                 "error": gain.std().item() / math.sqrt(len(gain)),
-                "curve": [round(p, 5) for p in columns[name].mean(dim=0).tolist()],
+                "curve": [round(p, 5) for p in curve],
             }
         result[kind] = row
     return result
 
 
-def record_faithfulness(name: str, n: int, every: int, seed: int, out: str) -> dict:
-    """Test the maps of a shipped model on the first `n` test images; write the record."""
+def record_faithfulness(
+    name: str, n: int, every: int, seed: int, out: str
+) -> dict[str, dict]:
+    """Test a shipped model's maps on the first `n` test images; write the record."""
     begin, model, images = time.perf_counter(), load_recorded(name), cifar10()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, labels = model.to(device), images.test_labels[:n]
     x = to_input(images.test_images[:n].to(device))              # (n, 3, H, W)
     shares, found = faithfulness(model, x, every, seed)
     with torch.no_grad():
-        guesses = torch.cat([model(part).argmax(dim=1).cpu() for part in x.split(250)])
+        logits = torch.cat([model(part) for part in x.split(250)]).cpu()
+    accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
     weights = (RECORDED / name / "weights.safetensors").read_bytes()
     kinds = summary(shares, found)
     write_record(
@@ -499,7 +534,7 @@ def record_faithfulness(name: str, n: int, every: int, seed: int, out: str) -> d
         seconds=time.perf_counter() - begin,
         shares=shares.tolist(),
         kinds=kinds,
-        final={"epoch": 0, "accuracy": (guesses == labels).float().mean().item()},
+        final={"epoch": 0, "accuracy": accuracy},
         **surroundings(),
     )
     (Path(out) / "metrics.csv").write_text("epoch\n")
@@ -507,12 +542,12 @@ def record_faithfulness(name: str, n: int, every: int, seed: int, out: str) -> d
 
 
 def describe(kinds: dict[str, dict]) -> str:
-    """A record's table: areas, and in brackets what is gained over random order."""
-    lines = [f"{'':<17}  {'deletion':^13}  {'insertion':^13}"]
-    lines += [f"{'area (gain)':<17}  {'low is good':^13}  {'high is good':^13}"]
+    """The areas as a table, each with its gain over random order."""
+    lines = [f"{'':<17}  {'deletion':^10}  {'insertion':^10}"]
+    lines += [f"{'':<17}  area  gain   area  gain"]
     for kind, row in kinds.items():
         cells = (row[name] for name in ("deletion", "insertion"))
-        texts = (f"{cell['area']:.3f} ({cell['gain']:+.3f})" for cell in cells)
+        texts = (f"{cell['area']:.2f} {cell['gain']:+.2f}" for cell in cells)
         lines.append(f"{kind:<17}  {'  '.join(texts)}")
     return "\n".join(lines)
 
@@ -523,13 +558,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(program, description=main.__doc__)
     option = parser.add_argument
     option("--model", default="tiny-0", help="a model that came with the package")
-    option("--images", type=int, default=1000, help="how many test images of CIFAR-10")
+    option("--images", type=int, default=1000, help="test images of CIFAR-10")
     option("--every", type=int, default=4, help="patches from one point to the next")
     option("--seed", type=int, default=0)
     option("--out", help="folder of the record (default: runs/faithfulness-MODEL)")
     args = parser.parse_args()
     out = args.out or f"runs/faithfulness-{args.model}"
-    kinds = record_faithfulness(args.model, args.images, args.every, args.seed, out)
+    how = args.images, args.every, args.seed
+    kinds = record_faithfulness(args.model, *how, out)
     print(describe(kinds))
     print(f"written to {out}")
 
