@@ -1,4 +1,4 @@
-"""AttentionExplorer in a real browser: PyTorch's numbers, by mouse, touch and keyboard, over http and from the disk."""
+"""The explorers in a real browser: PyTorch's numbers, by mouse, touch and keyboard, over http and from the disk."""
 
 import functools
 import http.server
@@ -14,8 +14,8 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
-from vit_edu import VisionTransformer
-from vit_edu.widgets import AttentionExplorer
+from vit_edu import VisionTransformer, patchify
+from vit_edu.widgets import AttentionExplorer, PatchExplorer, PositionExplorer
 from vit_edu.widgets.component import viridis
 
 HEAD = (
@@ -168,12 +168,12 @@ def test_weights_equal_pytorch(show, arguments):
     model = random_vit(**arguments)
     page = show(explorer(model)._repr_html_())
     images = random_images(3, model.patch_embed.img_size, model.patch_embed.proj.in_channels)
-    for picture, image in enumerate(images):
+    for picture, image in [(0, images[0]), (2, images[2])]:
         maps, logits = expected(model, image)
         L, h, N, _ = maps.shape
         assert maps.max() > 3 / N  # far from even
         for block in {0, L - 1}:
-            for head in range(h):
+            for head in {0, h - 1}:
                 got, truth = rows_of(page, N, picture=picture, block=block, head=head), maps[block, head]
                 np.testing.assert_array_less(abs(got - truth).max(axis=-1), truth.max(axis=-1) / 255)
         means = rows_of(page, N, picture=picture, block=0, head="mean")
@@ -263,6 +263,18 @@ def test_touch(show):
     page = show(explorer()._repr_html_(), width=360, has_touch=True, is_mobile=True)
     page.touchscreen.tap(*patch_centre(page, 3, 2))
     assert ask(page)["state"]["query"] == 1 + 9
+    assert page.locator(".readout").inner_text().startswith("Row 3, column 2: ")
+    client = page.context.new_cdp_session(page)
+    touch = lambda kind, *at: client.send(  # noqa: E731
+        "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]}
+    )
+    scrolled = page.evaluate("scrollY")
+    touch("touchStart", patch_centre(page, 2, 1))
+    for column in (1.5, 2, 2.5, 3, 3.5, 4):
+        touch("touchMove", patch_centre(page, 2, column))
+    assert ask(page)["state"]["query"] == 1 + 7  # the finger draws along
+    touch("touchEnd")
+    assert page.evaluate("scrollY") == scrolled
     page.locator(".atlas label").nth(1).tap()
     assert ask(page)["state"] | {"block": 1, "head": 0} == ask(page)["state"]
     small = page.locator(".attention-explorer :is(.vit-choice label, .atlas label, .file):visible").evaluate_all(
@@ -320,13 +332,22 @@ def test_overlay(show):
 # ---- The page
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("base", ["file", "http"])
+def every_explorer() -> list[str]:
+    first, second = random_vit(), random_vit(pool="mean")
+    pictures = [explorer(first, labels=[0, 1, 2]), explorer(second, labels=[0, 1, 2], own_picture="embed")]
+    pictures += [PatchExplorer(random_images()[0]), PositionExplorer({"first": first, "second": second})]
+    return [picture._repr_html_() for picture in pictures]
+
+
+@pytest.mark.parametrize(
+    "base, scheme, width",
+    [("file", "light", 360), ("file", "dark", 360), ("file", "light", 1280), ("file", "dark", 1280),
+     ("http", "light", 1280), ("http", "dark", 360)],
+)  # fmt: skip
 def test_page(show, base, scheme, width):
-    """Two on a page, which leave each other alone; no sideways scrolling; axe-core finds nothing at all."""
-    pictures = [explorer(random_vit(**a), labels=[0, 1, 2])._repr_html_() for a in (dict(), dict(pool="mean"))]
-    page = show("<main><h1>Two</h1>", *pictures, "</main>", base=base, width=width, color_scheme=scheme)
+    """All on one page, which leave each other alone; no sideways scrolling; axe-core finds nothing at all."""
+    page = show("<main><h1>All</h1>", *every_explorer(), "</main>", base=base, width=width, color_scheme=scheme)
+    assert page.locator(".vit-widget[data-live]").count() == 4
     assert page.locator(".attention-explorer[data-live]").count() == 2
     assert page.locator("[id]").count() == 0
     assert page.evaluate("typeof SCALE + typeof element") == "undefinedundefined"
@@ -337,16 +358,29 @@ def test_page(show, base, scheme, width):
     page.get_by_role("radio", name="head 1", exact=True).first.check()
     assert ask(page, 0)["state"]["head"] == 0
     assert ask(page, 1) == before
+    if base == "http":
+        return  # the same page
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     found = axe.run(page).response["violations"]
     assert [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found] == []
 
 
 def test_first_frame_without_javascript(show):
-    page = show(explorer()._repr_html_(), java_script_enabled=False)
-    frame = page.locator(".vit-first-frame")
-    assert frame.is_visible()
-    assert frame.get_attribute("alt") == "A picture in 4 by 4 patches, and where the class token looks in the last block"
+    page = show(*every_explorer(), java_script_enabled=False)
+    frames = page.locator(".vit-first-frame:visible")
+    assert frames.evaluate_all("all => all.map((image) => [image.alt, image.naturalWidth > 0])") == [
+        ["A picture in 4 by 4 patches, and where the class token looks in the last block", True],
+        ["A picture in 4 by 4 patches, and where the patches look on average in the last block", True],
+        ["An image of 16 by 16 pixels, cut into 8 by 8 patches", True],
+        ["How similar the position in row 3, column 3 is to 4 by 4 positions", True],
+    ]
+
+
+def test_motion(show):
+    """Patches move to their new places, unless the reader's system asks for less motion."""
+    for reduced, seconds in ("no-preference", "0.6s, 0.6s"), ("reduce", "0s"):
+        page = show(PatchExplorer(random_images()[0])._repr_html_(), reduced_motion=reduced)
+        assert page.locator(".tiles i").first.evaluate("e => getComputedStyle(e).transitionDuration") == seconds
 
 
 def test_size_and_time(show):
@@ -375,7 +409,7 @@ def test_size_and_time(show):
 
 
 def test_same_bytes_on_each_run():
-    assert explorer()._repr_html_() == explorer()._repr_html_()
+    assert every_explorer() == every_explorer()
     assert "0x" not in repr(explorer())
 
 
@@ -393,8 +427,7 @@ def choose(page, file: dict) -> None:
     page.get_by_text("Your picture: its middle").wait_for()
 
 
-@pytest.mark.parametrize("base", ["file", "http"])
-@pytest.mark.parametrize("arguments", [dict(), dict(pool="mean", n_registers=1)], ids=["class token", "mean"])
+@pytest.mark.parametrize("base, arguments", [("file", dict()), ("http", dict(pool="mean", n_registers=1))])
 def test_own_picture(show, tmp_path, base, arguments):
     """The weights come from a file beside the page, once they are needed; the numbers are PyTorch's."""
     model = random_vit(**arguments)
@@ -548,3 +581,99 @@ def test_a_model_with_other_attention_is_refused():
 def test_no_file_without_own_pictures(tmp_path):
     with pytest.raises(ValueError, match="make it with own_picture=True"):
         explorer(own_picture=False).write_weights(tmp_path)
+
+
+# ---- Patches, and positions
+
+
+def of_patches(page) -> tuple[list[int], np.ndarray]:
+    """The order of the patches, and the chosen one's vector."""
+    root = page.locator(".patch-explorer")
+    return tuple([int(v) for v in root.get_attribute(f"data-{name}").split(",")] for name in ("order", "vector"))
+
+
+@pytest.mark.parametrize("channels, size, sizes", [(3, (16, 24), [2, 4, 8]), (1, (8, 8), [1, 2, 4, 8])])
+def test_patches_are_those_of_patchify(show, channels, size, sizes):
+    image = random_images(1, size, channels)[0]
+    page = show(PatchExplorer(image, patch_size=4)._repr_html_())
+    assert PatchExplorer(image).data["sizes"] == sizes
+    slider, facts = page.get_by_role("slider"), page.locator(".facts")
+    for patch_size in (8, 4, 2):
+        slider.fill(str(sizes.index(patch_size)))
+        rows, columns = size[0] // patch_size, size[1] // patch_size
+        patches = patchify(image[None], patch_size)[0]
+        order, vector = of_patches(page)
+        assert order == list(range(len(patches)))
+        assert vector == patches[rows // 2 * columns + columns // 2].tolist()
+        assert facts.inner_text().replace("\u00a0", " ").startswith(f"{rows} × {columns} patches: a sequence of {len(patches)} vectors")
+        assert page.locator(".tiles i").count() == page.locator(".strip i").count() == len(patches)
+
+
+def test_patches_are_shuffled_and_put_back(show):
+    image = random_images(1)[0]
+    page = show(PatchExplorer(image, 4)._repr_html_(), reduced_motion="reduce")
+    patches = patchify(image[None], 4)[0]
+    back = page.get_by_role("button", name="Put back")
+    assert back.is_disabled()
+    page.get_by_role("button", name="Shuffle").press("Enter")
+    order, vector = of_patches(page)
+    assert order != list(range(16)) and sorted(order) == list(range(16))
+    assert vector == patches[order[10]].tolist()
+    assert "Attention alone would not notice" in page.locator(".order").inner_text()
+    page.mouse.click(*patch_centre(page, 1, 2))
+    assert of_patches(page)[1] == patches[order[1]].tolist()
+    page.keyboard.press("Tab")
+    page.locator(".stage").focus()
+    page.keyboard.press("ArrowDown")
+    assert of_patches(page)[1] == patches[order[5]].tolist()
+    page.locator(".strip i").nth(3).click()
+    assert of_patches(page)[1] == patches[order[3]].tolist()
+    back.click()
+    assert of_patches(page) == (list(range(16)), patches[order[3]].tolist())  # it stays with its patch
+    assert back.is_disabled()
+
+
+def test_similarity_of_positions(show):
+    """The colours of the map and of the gallery are cosines of the model's own positions."""
+    models = {"first": random_vit(), "second": random_vit(pool="mean", positions="sincos2d")}
+    page = show(PositionExplorer(models)._repr_html_())
+    unit = [nn.functional.normalize(m.pos_embed[0, -16:].detach(), dim=1) for m in models.values()]
+    cosines = [(u @ u.T).numpy() for u in unit]
+    np.testing.assert_allclose(2 * drawn(page) - 1, cosines[0][10], atol=0.01)
+    page.locator(".stage").focus()
+    page.keyboard.press("ArrowUp")
+    np.testing.assert_allclose(2 * drawn(page) - 1, cosines[0][6], atol=0.01)
+    page.get_by_role("radio", name="second").check()
+    np.testing.assert_allclose(2 * drawn(page) - 1, cosines[1][6], atol=0.01)
+    box = page.locator(".gallery").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.1)
+    assert page.locator(".position-explorer").get_attribute("data-at") == "3"
+    np.testing.assert_allclose(2 * drawn(page) - 1, cosines[1][3], atol=0.01)
+    page.mouse.move(*patch_centre(page, 4, 1))
+    shown = page.locator(".readout").inner_text().replace("−", "-")
+    assert shown.startswith("Row 4, column 1: ")
+    assert abs(float(shown.split(": ")[1]) - cosines[1][3, 12]) < 0.011
+    assert page.locator("[aria-live]").inner_text().startswith("Similarity with row 1, column 4, second. Most similar: row ")
+
+
+def without_positions() -> VisionTransformer:
+    return random_vit(positions="none")
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PatchExplorer(random_images()[0].float()), "the image is float32"),
+        (lambda: PatchExplorer(random_images()), r"shape \(3, 3, 16, 16\)"),
+        (lambda: PatchExplorer(random_images(1, (300, 16))[0]), "at most 256 pixels"),
+        (lambda: PatchExplorer(random_images(1, (31, 16))[0]), "no square patch gives 31 × 16 pixels at most 256 patches"),
+        (lambda: PatchExplorer(random_images()[0], 5), r"patch_size 5 does not fit 16 × 16 pixels; choose one of \[1, 2"),
+        (lambda: PositionExplorer({}), "there is no model"),
+        (lambda: PositionExplorer(nn.Linear(2, 2)), r"model \(Linear\) has no position"),
+        (lambda: PositionExplorer({"bare": without_positions()}), "bare .* has no position"),
+        (lambda: PositionExplorer({"a": random_vit(), "b": random_vit(img_size=8)}), "grids differ"),
+    ],
+)
+def test_bad_input_of_the_others_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -9,6 +9,16 @@ Each is a style sheet, a data block and a script, whose sources are the `.css` a
 from vit_edu.widgets.attention_explorer import AttentionExplorer
 from vit_edu.widgets.component import Component, pack_model
 from vit_edu.widgets.digit_reader import DigitReader
+from vit_edu.widgets.patch_explorer import PatchExplorer
+from vit_edu.widgets.position_explorer import PositionExplorer
 from vit_edu.widgets.softmax_temperature import SoftmaxTemperature
 
-__all__ = ["AttentionExplorer", "Component", "DigitReader", "SoftmaxTemperature", "pack_model"]
+__all__ = [
+    "AttentionExplorer",
+    "Component",
+    "DigitReader",
+    "PatchExplorer",
+    "PositionExplorer",
+    "SoftmaxTemperature",
+    "pack_model",
+]

@@ -1,5 +1,5 @@
-// AttentionExplorer: where each patch of a picture looks, in any block and head. Needs common.js, viridis.js and
-// stage.js, and vit.js for the reader's own pictures.
+// AttentionExplorer: where each patch of a picture looks, in any block and head. Needs common.js, viridis.js,
+// stage.js and, for the reader's own pictures, vit.js.
 
 // ---- The numbers of one picture: attention[block][head], an array (N, N) whose row i says where token i looks.
 
@@ -91,7 +91,8 @@ function loadModel(address) {
 function startAttentionExplorer(root, data) {
   const {grid: [rows, columns], depth, nHeads, nRegisters, hasClassToken, classes, own} = data;
   const nPatches = rows * columns, prefix = +hasClassToken + nRegisters, N = prefix + nPatches, range = (n) => [...Array(n).keys()];
-  const pictures = data.pictures.map(({src, label, maps}) => ({src, label, ...unpackMaps(maps, depth, nHeads, N, classes.length)}));
+  const pictures = data.pictures.map(({src, label, maps}) => ({src, label, maps}));
+  const numbersOf = (i) => (pictures[i].attention ? pictures[i] : Object.assign(pictures[i], unpackMaps(pictures[i].maps, depth, nHeads, N, classes.length)));
 
   // What is shown. `query`: a token, or "all" for the mean of the patches. `head`: a number, "mean" or "rollout".
   const state = {picture: 0, query: hasClassToken ? 0 : "all", block: depth - 1, head: nHeads > 1 ? "mean" : 0, strength: 0.6};
@@ -102,7 +103,7 @@ function startAttentionExplorer(root, data) {
   const steps = (picture) => (picture.steps ??= picture.attention.map((maps) => rolloutStep((meanOfHeads(maps)), N)));
   const means = (picture) => (picture.means ??= picture.attention.map(meanOfHeads));
   function weightsOf({picture, query, block, head}) {
-    const from = pictures[picture], start = new Float32Array(N);
+    const from = numbersOf(picture), start = new Float32Array(N);
     if (query === "all") start.fill(1 / nPatches, prefix);
     else start[query] = 1;
     if (head === "rollout") return steps(from).slice(0, block + 1).reduceRight(times, start);
@@ -209,7 +210,7 @@ function startAttentionExplorer(root, data) {
 
   let weights, top;
   function draw() {
-    const picture = pictures[state.picture];
+    const picture = numbersOf(state.picture);
     weights = weightsOf(state);
     const seen = weights.subarray(prefix), largest = Math.max(...seen);
     top = range(nPatches).sort((a, b) => seen[b] - seen[a] || a - b).slice(0, 5);
@@ -278,8 +279,7 @@ function startAttentionExplorer(root, data) {
       } catch {
         return void (status.textContent = `The model is not beside this page: ${own.file} is missing.`);
       }
-      model = {config: loaded.config, weights: loaded.decoded ?? decodeWeights(loaded.names, loaded.weights)};
-      model.decoded = model.weights;
+      model ??= {config: loaded.config, weights: decodeWeights(loaded.names, loaded.weights)};
       const [height, width] = model.config.imgSize;
       try {
         pixels = await shrink(file, height, width);
@@ -309,7 +309,7 @@ function startAttentionExplorer(root, data) {
   // For tests: dispatch CustomEvent("vit-explore", {detail}) with any part of the state, read detail.answer.
   root.addEventListener("vit-explore", (event) => {
     const asked = {...state, ...event.detail};
-    event.detail.answer = {state: {...state}, weights: [...weightsOf(asked)], logits: [...pictures[asked.picture].logits]};
+    event.detail.answer = {state: {...state}, weights: [...weightsOf(asked)], logits: [...numbersOf(asked.picture).logits]};
   });
   set({}, false);
 }

@@ -1,7 +1,6 @@
 """Where each patch of a picture looks, in any block and head of a Vision Transformer."""
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vit_edu.widgets.component import Component, colour_of, data_uri, pack_model, rect, svg
+from vit_edu.widgets.component import Component, colour_of, data_uri, pack_model, png, rect, svg
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -39,7 +38,7 @@ class AttentionExplorer(Component):
 
     name, start, label = "attention-explorer", "startAttentionExplorer", "Where a Vision Transformer looks"
     styles = (*Component.styles, "stage.css", "attention_explorer.css")
-    scripts = (*Component.scripts, "viridis.js", "stage.js", "attention_explorer.js")
+    scripts = (*Component.scripts, "viridis.js", "stage.js", "vit.js", "attention_explorer.js")
 
     def __init__(
         self,
@@ -82,11 +81,10 @@ class AttentionExplorer(Component):
             "own": None,
         }
         if own_picture:
-            self.scripts = (*Component.scripts, "viridis.js", "stage.js", "vit.js", "attention_explorer.js")
             file = None if own_picture == "embed" else self.weights_name
-            bytes_ = len(self.weights_script)
             packed = self.packed if own_picture == "embed" else None
-            data["own"] = {"file": file, "bytes": bytes_, "model": packed, "mean": mean.tolist(), "std": std.tolist()}
+            size_in_bytes = len(self.weights_script)
+            data["own"] = {"file": file, "bytes": size_in_bytes, "model": packed, "mean": mean.tolist(), "std": std.tolist()}
         prefix = maps.shape[-1] - rows * columns
         row = (maps[0, -1].mean(0)[0] if model.cls_token is not None else maps[0, -1].mean(0)[prefix:].mean(0))[prefix:]
         who = "the class token looks" if model.cls_token is not None else "the patches look on average"
@@ -208,10 +206,3 @@ def pack_maps(maps: np.ndarray, logits: np.ndarray) -> str:
     levels = np.rint(255 * maps / largest[..., None]).astype(np.uint8)
     content = largest.astype("<f4").tobytes() + logits.astype("<f4").tobytes() + levels.tobytes()
     return data_uri("application/octet-stream", content)
-
-
-def png(image: np.ndarray) -> str:
-    """uint8 (C, H, W) as a PNG."""
-    content = io.BytesIO()
-    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(content, "png")
-    return data_uri("image/png", content.getvalue())

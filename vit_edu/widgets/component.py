@@ -1,12 +1,15 @@
 """What the interactive pictures share: the component itself, a model packed for the page, still drawings."""
 
 import base64
+import io
 import json
 import re
 from functools import cache
 from html import escape
 from importlib.resources import files
 
+import numpy as np
+from PIL import Image
 from torch import nn
 
 
@@ -51,6 +54,13 @@ for (const root of document.querySelectorAll(".vit-widget.{self.name}:not([data-
 
 def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def png(image: np.ndarray) -> str:
+    """uint8 (C, H, W) as a PNG."""
+    content = io.BytesIO()
+    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(content, "png")
+    return data_uri("image/png", content.getvalue())
 
 
 def pack_model(model: nn.Module, img_size: tuple[int, int]) -> dict:

@@ -23,7 +23,7 @@ function patchStage(rows, columns, hands, ...layers) {
   function mark(texts, read) {
     reading = read;
     const words = [...texts].map(([i, text]) => shape("text", {x: corner(i)[0] + U / 2, y: corner(i)[1] + U / 2, "font-size": W * 0.042}, text));
-    marks.replaceChildren(...words, ...frame(hands.asking(), "query"), ...frame(read, "probe"));
+    marks.replaceChildren(...words, ...frame(hands.asking(), "query"), ...frame(read === hands.asking() ? null : read, "probe"));
   }
 
   const inside = (v, n) => Math.min(Math.max(v, 0), n - 1);
@@ -32,11 +32,14 @@ function patchStage(rows, columns, hands, ...layers) {
     return at(event.clientY - box.top, box.height, rows) * columns + at(event.clientX - box.left, box.width, columns);
   };
   stage.addEventListener("pointerdown", (event) => { if (event.pointerType !== "touch" && !event.button) hands.ask(under(event)); });
-  stage.addEventListener("click", (event) => hands.ask(under(event)));       // a finger that scrolls does not click
+  stage.addEventListener("click", (event) => {                               // a finger that scrolls does not click
+    hands.ask(under(event));
+    if (event.pointerType === "touch") hands.read(under(event), false);
+  });
   stage.addEventListener("pointermove", (event) => {
     const i = under(event);
     if (event.buttons & 1) hands.ask(i);
-    if (i !== reading && event.pointerType !== "touch") hands.read(i, false);
+    if (i !== reading) hands.read(i, false);
   });
   stage.addEventListener("pointerleave", () => hands.read(null, false));
   stage.addEventListener("keydown", (event) => {
