@@ -7,9 +7,11 @@ import re
 import statistics
 import threading
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from chapters import ROOT
 from matplotlib import colormaps
 from PIL import Image
 from torch import nn
@@ -411,6 +413,17 @@ def test_size_and_time(show):
 def test_same_bytes_on_each_run():
     assert every_explorer() == every_explorer()
     assert "0x" not in repr(explorer())
+
+
+def test_explorers_in_the_book():
+    """Every stored explorer weighs at most 400 kB, and the weights that it loads on request are among the assets."""
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+        for html in (output.get("data", {}).get("text/html", "") for output in outputs):
+            if 'class="vit-widget attention-explorer"' in html:
+                assert len(html.encode()) <= 400_000, path.name
+                file = re.search(r'"file":"(vit-[0-9a-f]+\.js)"', html)
+                assert file is None or (ROOT / "book" / "assets" / file[1]).exists(), f"{path.name} loads {file[1]}"
 
 
 # ---- The reader's own picture

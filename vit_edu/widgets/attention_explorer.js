@@ -286,7 +286,9 @@ function startAttentionExplorer(root, data) {
       } catch {
         return void (status.textContent = "This browser cannot read that file as a picture.");
       }
-      const start = performance.now(), result = vitForward(model.config, model.weights, toInput(pixels, own.mean, own.std));
+      const image = toInput(pixels, own.mean, own.std);
+      if (!root.dataset.forward) vitForward(model.config, model.weights, image);  // let the browser compile first
+      const start = performance.now(), result = vitForward(model.config, model.weights, image);
       const time = performance.now() - start, mine = pictures.findIndex((picture) => picture.own), i = mine < 0 ? pictures.length : mine;
       pictures[i] = {...result, src: toPng(pixels), label: null, own: true};
       if (mine < 0) addThumb(pictures[i], i);
