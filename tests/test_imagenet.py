@@ -95,6 +95,19 @@ def weights(out: Path) -> dict:
     return read_weights(out / "weights.safetensors")[0]
 
 
+def assert_same(one: Path, two: Path) -> None:
+    """Two runs' weights are equal within rounding.
+
+    But for the biases of the keys: softmax does not see them, so their gradient is rounding alone, which Adam
+    divides by its own size.
+    """
+    a, b = weights(one), weights(two)
+    for name in a:
+        if name.endswith("qkv.bias"):
+            a[name], b[name] = (torch.cat([t[name].chunk(3)[0], t[name].chunk(3)[2]]) for t in (a, b))
+        assert torch.allclose(a[name], b[name], atol=2e-5), name
+
+
 @pytest.fixture(scope="module")
 def whole(pictures_folder, tmp_path_factory) -> Path:
     """A run of one process that was never interrupted."""
@@ -110,21 +123,17 @@ def test_two_processes_give_the_weights_of_one(whole, pictures_folder, tmp_path)
     """The same global batch, cut in two: the same weights and figures, within rounding."""
     text = finished(pictures_folder, tmp_path / "two", processes=2)
     assert text.count("epoch   1/3") == 1, "one process alone reports"
-    one, two = weights(whole), weights(tmp_path / "two")
-    for name in one:
-        assert torch.allclose(one[name], two[name], atol=1e-5), name
+    assert_same(whole, tmp_path / "two")
     records = [read_record(out) for out in (whole, tmp_path / "two")]
     assert [record.facts["processes"] for record in records] == [1, 2]
-    for key in "val_loss", "val_accuracy", "averaged_val_loss", "train_loss", "train_accuracy":
-        if key != "train_loss":
-            assert records[0].facts["final"][key] == pytest.approx(records[1].facts["final"][key], abs=1e-4), key
+    for key in "val_loss", "val_accuracy", "averaged_val_loss", "averaged_train_loss", "train_accuracy":
+        assert records[0].facts["final"][key] == pytest.approx(records[1].facts["final"][key], abs=1e-4), key
 
 
 def test_parts_of_a_batch_in_two_processes(whole, pictures_folder, tmp_path):
     """Two processes of two parts each: gradients are exchanged once, the weights are the same."""
     finished(pictures_folder, tmp_path / "run", "--accumulate", 2, processes=2)
-    for name, tensor in weights(whole).items():
-        assert torch.allclose(tensor, weights(tmp_path / "run")[name], atol=1e-5), name
+    assert_same(whole, tmp_path / "run")
 
 
 def test_reading_processes_change_nothing(whole, pictures_folder, tmp_path):
@@ -138,8 +147,7 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, pictures_folder, 
         running.communicate()
     assert running.returncode == -signal.SIGKILL
     finished(pictures_folder, out, "--resume", processes=2)
-    for name, tensor in weights(whole).items():
-        assert torch.allclose(tensor, weights(out)[name], atol=1e-5), name
+    assert_same(whole, out)
 
 
 def test_each_process_has_its_own_chance():
@@ -197,18 +205,17 @@ def test_a_killed_run_resumes_exactly(pictures_folder, tmp_path):
     """Killed at random steps, again and again; with all chance on, it ends with the very bytes of a whole run."""
     finished(pictures_folder, tmp_path / "whole", "--own-chance")
     expected = (tmp_path / "whole" / "weights.safetensors").read_bytes()
-    chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", "kills"))
-    done = 0
+    chance, done = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", "kills")), 0
     while done < KILLS:
         out = tmp_path / f"run-{done}"
-        first = chance.randint(1, 11)
-        for step in (first, chance.randint(first, 12)):
+        steps = sorted(chance.sample(range(1, 13), min(4, KILLS - done)))
+        for step in steps:
             with launch(pictures_folder, out, "--own-chance", "--resume", "--kill-at", step) as running:
                 text, _ = running.communicate()
-            done += 1
             assert running.returncode == -signal.SIGKILL, text
         finished(pictures_folder, out, "--own-chance", "--resume")
-        assert (out / "weights.safetensors").read_bytes() == expected, f"killed at {first} and {step}"
+        assert (out / "weights.safetensors").read_bytes() == expected, f"killed at {steps}"
+        done += len(steps)
 
 
 def test_sigterm_leaves_a_state_that_goes_on(whole, pictures_folder, tmp_path):
@@ -224,8 +231,7 @@ def test_sigterm_leaves_a_state_that_goes_on(whole, pictures_folder, tmp_path):
     assert "--resume goes on from it" in text, text
     assert not (out / "run.json").exists()
     finished(pictures_folder, out, "--resume")
-    for name, tensor in weights(whole).items():
-        assert torch.allclose(tensor, weights(out)[name], atol=1e-5), name
+    assert_same(whole, out)
 
 
 def test_a_process_that_dies_ends_the_others(pictures_folder, tmp_path):
@@ -412,12 +418,15 @@ def test_a_recipe_is_the_published_one_but_for_what_it_names(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_steps(name, data):
-    """Its own model and augmentation, forward, backward and tested, on three classes of pictures."""
+    """Its own width, size and augmentation, two blocks of it, on six pictures of three classes."""
+    for path in data.glob("train/*/?.jpg"):
+        if path.stem not in ("0", "1"):
+            path.unlink()
+    for path in data.glob("train/*/1?.jpg"):
+        path.unlink()
     recipe = RECIPES[name]
-    if recipe.model["embed_dim"] > 500:
-        recipe = replace(recipe, model=recipe.model | {"depth": 2})
     training = replace(recipe.training, epochs=1)
-    recipe = replace(recipe, training=training, batch_size=6)
+    recipe = replace(recipe, model=recipe.model | {"depth": 2}, training=training, batch_size=6)
     (row,), averaged = fit(build_model(recipe, data), recipe, data, ALONE, workers=0)
     assert (averaged is not None) == bool(recipe.average)
     assert 0 < row["train_loss"] < 20 and 0 <= row["val_accuracy"] <= 1

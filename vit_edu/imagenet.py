@@ -24,204 +24,19 @@ from torchvision.datasets import Imagenette
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import pil_to_tensor
 
-from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation, moving_average, normalise
+from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation
+from vit_edu.augment import moving_average, normalise
 from vit_edu.cifar10 import stop_request, tensorboard
 from vit_edu.data import data_folder, image_folder
 from vit_edu.model import VisionTransformer, count_parameters
 from vit_edu.records import recorded, surroundings, write_record
 from vit_edu.throughput import describe_speed, training_flops
 from vit_edu.training import Batch, TrainingConfig, predict_logits, seed_for, train
-from vit_edu.weights import load_model, load_state, read_weights, save_weights, unwrapped
+from vit_edu.weights import load_model, load_state, read_weights, save_weights
+from vit_edu.weights import unwrapped
 
 # Mean and deviation of ImageNet's channels, as everybody uses them.
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-
-def open_reduced(path: str, size: int, box: Callable[[int, int], tuple]) -> Image.Image:
-    """A part of an image file, resized to `size` × `size`, RGB.
-
-    `box` gives the part (left, top, right, bottom) for a width and a height. A JPEG is
-    decoded at 1/2, 1/4 or 1/8 of its size where that leaves enough pixels: the header
-    says how large it is before anything is decoded.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            left, top, right, bottom = box(width, height)
-            factor = max(1.0, min(right - left, bottom - top) / size)
-            image.draft("RGB", (int(width / factor), int(height / factor)))
-            x, y = image.width / width, image.height / height
-            part = left * x, top * y, right * x, bottom * y
-            resized = image.convert("RGB").resize((size, size), Image.BICUBIC, part)
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); replace or remove it, or "
-            "pass --skip-unreadable"
-        ) from error
-    return resized
-
-
-def random_box(
-    width: int, height: int, smallest: float = 0.08
-) -> tuple[float, float, float, float]:
-    """A part of random size and shape (Szegedy et al., 2015), as torchvision draws it."""
-    image = torch.empty(1, height, width, device="meta")
-    draw = RandomResizedCrop.get_params
-    top, left, h, w = draw(image, scale=[smallest, 1.0], ratio=[3 / 4, 4 / 3])
-    return left, top, left + w, top + h
-
-
-def central_box(
-    width: int, height: int, share: float = 224 / 256
-) -> tuple[float, float, float, float]:
-    """The square in the middle, `share` of the shorter side wide."""
-    side = share * min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
-
-
-class Pictures(Dataset):
-    """Images of a folder as bytes (3, size, size), with labels.
-
-    An item is asked for by its number, for the middle of the image, or by (number,
-    seed), for a random part, mirrored or not, that depends on the seed alone: not on
-    which worker of which process reads it. `smallest` is the least share of the area
-    that such a part may have; None gives the middle in any case.
-    """
-
-    def __init__(
-        self,
-        root: str | os.PathLike,
-        size: int,
-        *,
-        smallest: float | None = 0.08,
-        skip_unreadable: bool = False,
-    ) -> None:
-        self.folder = image_folder(root)
-        self.classes = self.folder.classes
-        self.size, self.smallest = size, smallest
-        self.skip_unreadable = skip_unreadable
-
-    def __len__(self) -> int:
-        return len(self.folder.samples)
-
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, int]:
-        """Image and label; where unreadable ones are skipped, the next takes its place."""
-        number, seed = item if isinstance(item, tuple) else (item, None)
-        for i in itertools.islice(itertools.count(number), len(self)):
-            path, label = self.folder.samples[i % len(self)]
-            try:
-                return self.read(path, seed), label
-            except ValueError as error:
-                if not self.skip_unreadable:
-                    raise
-                print(f"skipped: {error}", file=sys.stderr)
-        raise ValueError(f"no image of {self.folder.root} can be read")
-
-    def read(self, path: str, seed: int | None) -> Tensor:
-        """One image file as bytes (3, size, size)."""
-        if seed is None or self.smallest is None:
-            return pil_to_tensor(open_reduced(path, self.size, central_box))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-
-            def box(width: int, height: int) -> tuple:
-                return random_box(width, height, self.smallest)
-
-            image = pil_to_tensor(open_reduced(path, self.size, box))
-            return image.flip(-1) if torch.rand(()) < 0.5 else image
-
-
-class SharedBatches(Sampler):
-    """Each process's part of batches that all processes share: (number, seed) of images.
-
-    The order of all images follows from `seed` and the epoch, so that batch k is the same
-    set of images, with the same seeds, for any number of processes. `repeats` puts that
-    many views of an image into the order, next to one another (Hoffer et al., 2020).
-    `start_batch` lets an epoch begin in the middle.
-    """
-
-    def __init__(
-        self,
-        n_images: int,
-        batch_size: int,
-        *,
-        rank: int = 0,
-        world: int = 1,
-        seed: int = 0,
-        repeats: int = 1,
-    ) -> None:
-        if batch_size % world:
-            near = batch_size // world * world or world
-            raise ValueError(
-                f"a batch of {batch_size} images cannot be shared by {world} processes; "
-                f"choose a multiple of {world}, such as {near}"
-            )
-        if batch_size > n_images:
-            raise ValueError(
-                f"a batch of {batch_size} is more than all {n_images} images; choose a "
-                "smaller --batch-size"
-            )
-        self.n_images, self.batch_size, self.repeats = n_images, batch_size, repeats
-        self.rank, self.world, self.seed = rank, world, seed
-        self.epoch = self.start_batch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes, counted from 0; it begins at its first batch."""
-        self.epoch, self.start_batch = epoch, 0
-
-    def __len__(self) -> int:
-        """Images that this process gets in a whole epoch; an incomplete batch is left out."""
-        return self.n_images // self.batch_size * (self.batch_size // self.world)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        chance = torch.Generator().manual_seed(2**32 * self.seed + self.epoch)
-        order = torch.randperm(self.n_images, generator=chance)
-        seeds = torch.randint(2**62, (self.n_images,), generator=chance)
-        order = order.repeat_interleave(self.repeats)[: self.n_images]
-        last = self.n_images // self.batch_size * self.batch_size
-        mine = range(self.start_batch * self.batch_size + self.rank, last, self.world)
-        yield from ((int(order[i]), int(seeds[i])) for i in mine)
-
-
-@dataclass(frozen=True)
-class Group:
-    """The processes that train together, one a device; alone, it is a group of one."""
-
-    rank: int
-    world: int
-    device: torch.device
-    control: dist.ProcessGroup | None = None    # for words between the CPUs
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes the files and prints."""
-        return self.rank == 0
-
-    def total(self, values: Tensor) -> Tensor:
-        """The sum of a CPU tensor over all processes."""
-        if self.world > 1:
-            dist.all_reduce(values, group=self.control)
-        return values
-
-
-@contextmanager
-def process_group() -> Iterator[Group]:
-    """Join the processes that torchrun started (nccl on GPUs, gloo on CPUs), or be alone."""
-    cuda = torch.cuda.is_available()
-    if "RANK" not in os.environ:
-        yield Group(0, 1, torch.device("cuda" if cuda else "cpu"))
-        return
-    device = torch.device("cpu")
-    if cuda:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo")
-    control = dist.new_group(backend="gloo")
-    try:
-        yield Group(dist.get_rank(), dist.get_world_size(), device, control)
-    finally:
-        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -269,9 +84,6 @@ def vit(embed_dim: int, depth: int, n_heads: int, **others) -> dict:
 
 # Crop and mirror are drawn where files are read; the rest happens on the device.
 BASIC = replace(NO_AUGMENTATION, mix_until=1.0)
-REFERENCE = TrainingConfig(epochs=300, lr=1e-3, weight_decay=0.1)
-BIG_VISION = "Beyer et al., 2022; the PyTorch port mup-vit reports 76.9"
-NO_HEAD = "one linear layer, as the port and the paper's later version"
 
 RECIPES = {
     recipe.name: recipe
@@ -314,84 +126,95 @@ RECIPES = {
             hardware="one GPU",
             hours="minutes",
         ),
-        Recipe(
-            "vit_s16_90ep",
-            "the plain ViT-S/16 recipe: little augmentation, 90 epochs",
-            vit(384, 12, 6, pool="mean", positions="sincos2d"),
-            TrainingConfig(90, 1e-3, 0.0, weight_decay=0.1, label_smoothing=0.0),
-            batch_size=1024,
-            warmup_steps=10_000,
-            augmentation=Augmentation(
-                crop_padding=0, flip=0, operations=2, magnitude=10, erasing=0,
-                mix=1.0, mixup=0.2, cutmix=0.0, mix_until=1.0,
-            ),
-            smallest_crop=0.05,
-            hardware="8 A100",
-            hours="5 h 41 min for the original, as mup-vit reports",
-            accuracy=f"76.5 % ({BIG_VISION} %)",
-            published=dict(
-                epochs=90, batch_size=1024, lr=1e-3, final_lr=0.0, warmup_steps=10_000,
-                weight_decay=1e-4, betas=(0.9, 0.999), clip_norm=1.0,
-                label_smoothing=0.0, pool="mean", positions="sincos2d",
-                drop_rate=0.0, drop_path_rate=0.0, average=0.0, smallest_crop=0.05,
-                operations=2, magnitude=10, mixup=0.2, cutmix=0.0, mix=1.0,
-                erasing=0, repeats=1, head="tanh layer", validation="1 % of train",
-            ),
-            differences=dict(
-                weight_decay="optax multiplies it by the schedule alone, torch by the "
-                "rate as well: 1e-4 there is 0.1 here, at a rate of 1e-3",
-                magnitude="10 of big_vision's 10 is stronger than 10 of torchvision's 30",
-                head=NO_HEAD,
-                validation="the whole train folder is trained on, val is tested on",
-            ),
-        ),
-        Recipe(
-            "vit_b16_300ep",
-            "torchvision's recipe for its ViT-B/16: strong augmentation, 300 epochs",
-            vit(768, 12, 12),
-            TrainingConfig(300, 3e-3, 0.0, weight_decay=0.3, label_smoothing=0.11),
-            batch_size=4096,
-            warmup_steps=9360,
-            augmentation=Augmentation(
-                crop_padding=0, flip=0, operations=2, magnitude=9, erasing=0,
-                mix=1.0, mixup=0.2, cutmix=1.0, mix_until=1.0, repeats=3,
-            ),
-            average=0.99998,
-            hardware="8 GPUs",
-            hours="not published",
-            accuracy="81.07 % (torchvision's reference training)",
-            published=dict(
-                epochs=300, batch_size=4096, lr=3e-3, final_lr=0.0, warmup_steps=9360,
-                weight_decay=0.3, betas=(0.9, 0.999), clip_norm=1.0,
-                label_smoothing=0.11, pool="cls", positions="learned", drop_rate=0.0,
-                drop_path_rate=0.0, average=0.99998, smallest_crop=0.08, operations=2,
-                magnitude=9, mixup=0.2, cutmix=1.0, mix=1.0, erasing=0, repeats=3,
-                decayed="all weights", warmup_start=0.033, precision="float16",
-                average_every=32, interpolation="bilinear",
-            ),
-            differences=dict(
-                decayed="matrices alone; norms, biases, positions are not decayed",
-                warmup_start="the first step has a 9,360th of the rate, not a 30th",
-                precision="bfloat16 on GPUs made for it: no loss scaling",
-                average_every="averaged after each step, slower at first",
-                interpolation="bicubic, as timm and the original",
-            ),
-        ),
-        Recipe(
-            "reference",
-            "a tutorial's: ViT-B/16 with small batches, for the comparison",
-            vit(768, 12, 12),
-            REFERENCE,
-            batch_size=256,
-            warmup_steps=10_000,
-            augmentation=Augmentation(crop_padding=0, flip=0, mix_until=1.0),
-            hardware="8 GPUs",
-            hours="not published",
-            accuracy="about 76.5 %, and 65 % without augmentation (as that tutorial reports)",
-            published=dict(epochs=300, batch_size=256, lr=1e-3, warmup_steps=10_000),
-        ),
     )
 }
+
+
+BIG_VISION = "Beyer et al., 2022; the PyTorch port mup-vit reports 76.9"
+NO_HEAD = "one linear layer, as the port and the paper's later version"
+
+RECIPES["vit_s16_90ep"] = Recipe(
+    "vit_s16_90ep",
+    "the plain ViT-S/16 recipe: little augmentation, 90 epochs",
+    vit(384, 12, 6, pool="mean", positions="sincos2d"),
+    TrainingConfig(90, 1e-3, 0.0, weight_decay=0.1, label_smoothing=0.0),
+    batch_size=1024,
+    warmup_steps=10_000,
+    augmentation=Augmentation(
+        crop_padding=0, flip=0, operations=2, magnitude=10, erasing=0,
+        mix=1.0, mixup=0.2, cutmix=0.0, mix_until=1.0,
+    ),
+    smallest_crop=0.05,
+    hardware="8 A100",
+    hours="5 h 41 min for the original, as mup-vit reports",
+    accuracy=f"76.5 % ({BIG_VISION} %)",
+    published=dict(
+        epochs=90, batch_size=1024, lr=1e-3, final_lr=0.0, warmup_steps=10_000,
+        weight_decay=1e-4, betas=(0.9, 0.999), clip_norm=1.0,
+        label_smoothing=0.0, pool="mean", positions="sincos2d",
+        drop_rate=0.0, drop_path_rate=0.0, average=0.0, smallest_crop=0.05,
+        operations=2, magnitude=10, mixup=0.2, cutmix=0.0, mix=1.0,
+        erasing=0, repeats=1, head="tanh layer", validation="1 % of train",
+    ),
+    differences=dict(
+        weight_decay="optax multiplies it by the schedule alone, torch by the "
+        "rate as well: 1e-4 there is 0.1 here, at a rate of 1e-3",
+        magnitude="10 of big_vision's 10 is stronger than 10 of torchvision's 30",
+        head=NO_HEAD,
+        validation="the whole train folder is trained on, val is tested on",
+    ),
+)
+
+
+RECIPES["vit_b16_300ep"] = Recipe(
+    "vit_b16_300ep",
+    "torchvision's recipe for its ViT-B/16: strong augmentation, 300 epochs",
+    vit(768, 12, 12),
+    TrainingConfig(300, 3e-3, 0.0, weight_decay=0.3, label_smoothing=0.11),
+    batch_size=4096,
+    warmup_steps=9360,
+    augmentation=Augmentation(
+        crop_padding=0, flip=0, operations=2, magnitude=9, erasing=0,
+        mix=1.0, mixup=0.2, cutmix=1.0, mix_until=1.0, repeats=3,
+    ),
+    average=0.99998,
+    hardware="8 GPUs",
+    hours="not published",
+    accuracy="81.07 % (torchvision's reference training)",
+    published=dict(
+        epochs=300, batch_size=4096, lr=3e-3, final_lr=0.0, warmup_steps=9360,
+        weight_decay=0.3, betas=(0.9, 0.999), clip_norm=1.0,
+        label_smoothing=0.11, pool="cls", positions="learned", drop_rate=0.0,
+        drop_path_rate=0.0, average=0.99998, smallest_crop=0.08, operations=2,
+        magnitude=9, mixup=0.2, cutmix=1.0, mix=1.0, erasing=0, repeats=3,
+        decayed="all weights", warmup_start=0.033, precision="float16",
+        average_every=32, interpolation="bilinear",
+    ),
+    differences=dict(
+        decayed="matrices alone; norms, biases, positions are not decayed",
+        warmup_start="the first step has a 9,360th of the rate, not a 30th",
+        precision="bfloat16 on GPUs made for it: no loss scaling",
+        average_every="averaged after each step, slower at first",
+        interpolation="bicubic, as timm and the original",
+    ),
+)
+
+
+REFERENCE = TrainingConfig(epochs=300, lr=1e-3, weight_decay=0.1)
+
+RECIPES["reference"] = Recipe(
+    "reference",
+    "a tutorial's: ViT-B/16 with small batches, for the comparison",
+    vit(768, 12, 12),
+    REFERENCE,
+    batch_size=256,
+    warmup_steps=10_000,
+    augmentation=Augmentation(crop_padding=0, flip=0, mix_until=1.0),
+    hardware="8 GPUs",
+    hours="not published",
+    accuracy="about 76.5 %, and 65 % without augmentation (as that tutorial reports)",
+    published=dict(epochs=300, batch_size=256, lr=1e-3, warmup_steps=10_000),
+)
 
 
 def without_augmentation(recipe: Recipe) -> Recipe:
@@ -400,23 +223,18 @@ def without_augmentation(recipe: Recipe) -> Recipe:
     return replace(recipe, augmentation=BASIC, smallest_crop=None, changes=changes)
 
 
-def check_classes(data: Path) -> tuple[Path, Path, list[str]]:
-    """The train and val folders in `data`, and their common classes."""
-    train_root, val_root = data / "train", data / "val"
-    if missing := [root.name for root in (train_root, val_root) if not root.is_dir()]:
-        found = ", ".join(sorted(path.name for path in data.iterdir())[:5]) if data.is_dir() else ""
-        raise FileNotFoundError(
-            f"{data} must hold train/ and val/, each with a folder per class; it lacks "
-            f"{' and '.join(missing)} and holds {found or 'nothing'}"
-        )
-    classes = [image_folder(root).classes for root in (train_root, val_root)]
-    if classes[0] != classes[1]:
-        differ = sorted(set(classes[0]) ^ set(classes[1]))
-        raise ValueError(
-            f"the classes in {train_root} and {val_root} differ: {', '.join(differ[:5])}"
-            f"{' and more' if len(differ) > 5 else ''} in one of them only; repair the copy"
-        )
-    return train_root, val_root, classes[0]
+def expectation(label: str) -> str:
+    """What our own records say of a recipe."""
+    lines = []
+    for record in recorded(f"imagenet-{label}-"):
+        facts = record.facts
+        if facts["recipe"] == label:
+            prefix = "averaged_" if facts["weights"] == "averaged" else ""
+            lines.append(
+                f"{facts['final'][prefix + 'val_accuracy']:.1%} in "
+                f"{facts['seconds'] / 60:.0f} min on {facts['hardware']}"
+            )
+    return "; ".join(lines) or "not recorded yet"
 
 
 def photo_folder(root: str | os.PathLike) -> Path:
@@ -432,7 +250,8 @@ def photo_folder(root: str | os.PathLike) -> Path:
     for name, photo in zip(photos.filenames, photos.images):
         image, class_name = Image.fromarray(photo), Path(name).stem
         border = image.width * 2 // 3
-        for part, n, (low, high) in ("train", 96, (0, border)), ("val", 32, (border, image.width)):
+        parts = ("train", 96, 0, border), ("val", 32, border, image.width)
+        for part, n, low, high in parts:
             folder = root / part / class_name
             folder.mkdir(parents=True, exist_ok=True)
             for i in range(n):
@@ -444,7 +263,7 @@ def photo_folder(root: str | os.PathLike) -> Path:
 
 
 def small_imagenet(download: bool = True) -> Path:
-    """A folder with train/ and val/ of ten ImageNet classes; a stand-in where it is absent.
+    """A folder with train/ and val/ of ten ImageNet classes, or of a stand-in.
 
     `imagenette160` in the data folder, or Imagenette, downloaded by torchvision (95 MB);
     else crops of two photographs, said in one line.
@@ -460,6 +279,237 @@ def small_imagenet(download: bool = True) -> Path:
             pass
     print("no Imagenette here and no download: parts of two photographs stand in")
     return photo_folder(data_folder() / "photographs")
+
+
+def check_classes(data: Path) -> tuple[Path, Path, list[str]]:
+    """The train and val folders in `data`, and their common classes."""
+    train_root, val_root = data / "train", data / "val"
+    if missing := [root.name for root in (train_root, val_root) if not root.is_dir()]:
+        paths = data.iterdir() if data.is_dir() else ()
+        found = ", ".join(sorted(path.name for path in paths)[:5])
+        raise FileNotFoundError(
+            f"{data} must hold train/ and val/, each with a folder per class; it lacks "
+            f"{' and '.join(missing)} and holds {found or 'nothing'}"
+        )
+    classes = [image_folder(root).classes for root in (train_root, val_root)]
+    if classes[0] != classes[1]:
+        differ = sorted(set(classes[0]) ^ set(classes[1]))
+        raise ValueError(
+            f"the classes in {train_root} and {val_root} differ: "
+            f"{', '.join(differ[:5])}{' and more' if len(differ) > 5 else ''} "
+            "in one of them only; repair the copy"
+        )
+    return train_root, val_root, classes[0]
+
+
+def random_box(
+    width: int, height: int, smallest: float = 0.08
+) -> tuple[float, float, float, float]:
+    """A part of random size and shape (Szegedy et al., 2015), as torchvision has it."""
+    image = torch.empty(1, height, width, device="meta")
+    draw = RandomResizedCrop.get_params
+    top, left, h, w = draw(image, scale=[smallest, 1.0], ratio=[3 / 4, 4 / 3])
+    return left, top, left + w, top + h
+
+
+def central_box(
+    width: int, height: int, share: float = 224 / 256
+) -> tuple[float, float, float, float]:
+    """The square in the middle, `share` of the shorter side wide."""
+    side = share * min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def open_reduced(path: str, size: int, box: Callable[[int, int], tuple]) -> Image.Image:
+    """A part of an image file, resized to `size` × `size`, RGB.
+
+    `box` gives the part (left, top, right, bottom) for a width and a height. A JPEG is
+    decoded at 1/2, 1/4 or 1/8 of its size where that leaves enough pixels: the header
+    says how large it is before anything is decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            left, top, right, bottom = box(width, height)
+            factor = max(1.0, min(right - left, bottom - top) / size)
+            image.draft("RGB", (int(width / factor), int(height / factor)))
+            x, y = image.width / width, image.height / height
+            part = left * x, top * y, right * x, bottom * y
+            resized = image.convert("RGB").resize((size, size), Image.BICUBIC, part)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read as an image ({error}); replace or remove it, or "
+            "pass --skip-unreadable"
+        ) from error
+    return resized
+
+
+class Pictures(Dataset):
+    """Images of a folder as bytes (3, size, size), with labels.
+
+    An item is asked for by its number, for the middle of the image, or by (number,
+    seed), for a random part, mirrored or not, that depends on the seed alone: not on
+    which worker of which process reads it. `smallest` is the least share of the area
+    that such a part may have; None gives the middle in any case.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        size: int,
+        *,
+        smallest: float | None = 0.08,
+        skip_unreadable: bool = False,
+    ) -> None:
+        self.folder = image_folder(root)
+        self.classes = self.folder.classes
+        self.size, self.smallest = size, smallest
+        self.skip_unreadable = skip_unreadable
+
+    def __len__(self) -> int:
+        return len(self.folder.samples)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, int]:
+        """Image and label; if unreadable ones are skipped, the next takes its place."""
+        number, seed = item if isinstance(item, tuple) else (item, None)
+        for i in itertools.islice(itertools.count(number), len(self)):
+            path, label = self.folder.samples[i % len(self)]
+            try:
+                return self.read(path, seed), label
+            except ValueError as error:
+                if not self.skip_unreadable:
+                    raise
+                print(f"skipped: {error}", file=sys.stderr)
+        raise ValueError(f"no image of {self.folder.root} can be read")
+
+    def read(self, path: str, seed: int | None) -> Tensor:
+        """One image file as bytes (3, size, size)."""
+        if seed is None or self.smallest is None:
+            return pil_to_tensor(open_reduced(path, self.size, central_box))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+
+            def box(width: int, height: int) -> tuple:
+                return random_box(width, height, self.smallest)
+
+            image = pil_to_tensor(open_reduced(path, self.size, box))
+            return image.flip(-1) if torch.rand(()) < 0.5 else image
+
+
+class SharedBatches(Sampler):
+    """Each process's part of batches that all share: (number, seed) of its images.
+
+    The order of all images follows from `seed` and the epoch, so that batch k is the
+    same set of images, with the same seeds, for any number of processes. `repeats`
+    puts that many views of an image into the order, next to one another (Hoffer et
+    al., 2020). `start_batch` lets an epoch begin in the middle.
+    """
+
+    def __init__(
+        self,
+        n_images: int,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        repeats: int = 1,
+    ) -> None:
+        if batch_size % world:
+            near = batch_size // world * world or world
+            raise ValueError(
+                f"a batch of {batch_size} images cannot be shared by {world} processes; "
+                f"choose a multiple of {world}, such as {near}"
+            )
+        if batch_size > n_images:
+            raise ValueError(
+                f"a batch of {batch_size} is more than all {n_images} images; choose a "
+                "smaller --batch-size"
+            )
+        self.n_images, self.batch_size, self.repeats = n_images, batch_size, repeats
+        self.rank, self.world, self.seed = rank, world, seed
+        self.epoch = self.start_batch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes, counted from 0; it begins at its first batch."""
+        self.epoch, self.start_batch = epoch, 0
+
+    def __len__(self) -> int:
+        """Images that this process gets in a whole epoch, without an incomplete batch."""
+        return self.n_images // self.batch_size * (self.batch_size // self.world)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        chance = torch.Generator().manual_seed(2**32 * self.seed + self.epoch)
+        order = torch.randperm(self.n_images, generator=chance)
+        seeds = torch.randint(2**62, (self.n_images,), generator=chance)
+        order = order.repeat_interleave(self.repeats)[: self.n_images]
+        last = self.n_images // self.batch_size * self.batch_size
+        mine = range(self.start_batch * self.batch_size + self.rank, last, self.world)
+        yield from ((int(order[i]), int(seeds[i])) for i in mine)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together, one a device; alone, it is a group of one."""
+
+    rank: int
+    world: int
+    device: torch.device
+    control: dist.ProcessGroup | None = None    # for words between the CPUs
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and prints."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of a CPU tensor over all processes."""
+        if self.world > 1:
+            dist.all_reduce(values, group=self.control)
+        return values
+
+
+@contextmanager
+def process_group() -> Iterator[Group]:
+    """Join the processes that torchrun started (nccl on GPUs, else gloo), or be alone."""
+    cuda = torch.cuda.is_available()
+    if "RANK" not in os.environ:
+        yield Group(0, 1, torch.device("cuda" if cuda else "cpu"))
+        return
+    device = torch.device("cpu")
+    if cuda:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    control = dist.new_group(backend="gloo")
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size(), device, control)
+    finally:
+        dist.destroy_process_group()
+
+
+class Apart:
+    """Augments with chance of its own in each process: the loop seeds all alike."""
+
+    def __init__(self, augment: Augment, rank: int) -> None:
+        self.augment, self.rank = augment, rank
+        self.set_epoch = augment.set_epoch
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Batch:
+        """Augmented images and targets of this process's part of a batch."""
+        torch.manual_seed(seed_for(torch.initial_seed(), self.rank))
+        return self.augment(images, labels)
+
+
+def workers_for(asked: int | None) -> int:
+    """Processes that read images, for each that trains: as asked, else by the cores."""
+    if asked is not None:
+        return asked
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def make_loaders(
@@ -510,6 +560,29 @@ def validate(model: nn.Module, batches: DataLoader, group: Group) -> dict[str, f
     return {"val_loss": loss / n, "val_accuracy": right / n}
 
 
+class Keeper:
+    """Keeps the weights of the last `last` epochs and of the best one, in `out`.
+
+    The best is chosen on the validation images: its figure flatters it. What a run
+    reports is its last epoch.
+    """
+
+    def __init__(self, model: nn.Module, out: str | os.PathLike, last: int) -> None:
+        self.model, self.out, self.last, self.best = model, Path(out), last, -1.0
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Called after each epoch with its row."""
+        if self.last:
+            path = self.out / f"weights-epoch-{row['epoch']:04d}.safetensors"
+            save_weights(self.model, path)
+            kept = sorted(self.out.glob("weights-epoch-*.safetensors"))
+            for old in kept[: -self.last]:
+                old.unlink()
+        if row["val_accuracy"] > self.best:
+            self.best = row["val_accuracy"]
+            save_weights(self.model, self.out / "best.safetensors")
+
+
 def layer_decayed(
     model: VisionTransformer, config: TrainingConfig, decay: float
 ) -> torch.optim.AdamW:
@@ -527,53 +600,19 @@ def layer_decayed(
         elif name.startswith(("norm", "fc_norm", "head")):
             layer = depth + 1
         matrix = name.endswith("weight") and parameter.ndim >= 2
-        weight_decay = config.weight_decay if matrix else 0.0
-        scale = decay ** (depth + 1 - layer)
-        groups.append(dict(params=[parameter], weight_decay=weight_decay, lr_scale=scale))
+        group = dict(params=[parameter], lr_scale=decay ** (depth + 1 - layer))
+        groups.append(group | {"weight_decay": config.weight_decay if matrix else 0.0})
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
 
 
-class Keeper:
-    """Keeps the weights of the last `last` epochs and of the best one, in `out`.
-
-    The best is chosen on the validation images: its figure flatters it. What a run
-    reports is its last epoch.
-    """
-
-    def __init__(self, model: nn.Module, out: str | os.PathLike, last: int) -> None:
-        self.model, self.out, self.last, self.best = model, Path(out), last, -1.0
-
-    def __call__(self, row: dict[str, float]) -> None:
-        """Called after each epoch with its row."""
-        if self.last:
-            path = self.out / f"weights-epoch-{row['epoch']:04d}.safetensors"
-            save_weights(self.model, path)
-            for old in sorted(self.out.glob("weights-epoch-*.safetensors"))[: -self.last]:
-                old.unlink()
-        if row["val_accuracy"] > self.best:
-            self.best = row["val_accuracy"]
-            save_weights(self.model, self.out / "best.safetensors")
-
-
-class Apart:
-    """Augments with chance of its own in each process: the loop seeds all alike."""
-
-    def __init__(self, augment: Augment, rank: int) -> None:
-        self.augment, self.rank = augment, rank
-        self.set_epoch = augment.set_epoch
-
-    def __call__(self, images: Tensor, labels: Tensor) -> Batch:
-        """Augmented images and targets of this process's part of a batch."""
-        torch.manual_seed(seed_for(torch.initial_seed(), self.rank))
-        return self.augment(images, labels)
-
-
-def workers_for(asked: int | None) -> int:
-    """Processes that read images, for each that trains: as asked, else by the cores."""
-    if asked is not None:
-        return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(16, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+def same_folder(group: Group, state: Path) -> None:
+    """All processes must see the same files: one machine's own disk is not enough."""
+    seen = int(group.total(torch.tensor([state.exists()]).int()))
+    if seen not in (0, group.world):
+        raise FileNotFoundError(
+            f"{seen} of {group.world} processes see {state}; choose an --out on a disk "
+            "that all machines share"
+        )
 
 
 def fit(
@@ -620,14 +659,16 @@ def fit(
         if not group.leads:
             return
         rate = row["images_per_second"] * group.world
-        print(f"           {describe_speed(rate, flops, group.device, group.world)}", flush=True)
+        speed = describe_speed(rate, flops, group.device, group.world)
+        print(f"           {speed}", flush=True)
         shown(row)
         if keeper:
             keeper(row)
 
     def all_stop() -> bool:
-        """Whether one of the processes was asked to stop: then all do, at the same step."""
-        return bool(group.total(torch.tensor([bool(should_stop and should_stop())]).int()))
+        """Whether one of the processes was asked to stop: then all do, at one step."""
+        asked = bool(should_stop and should_stop())
+        return bool(group.total(torch.tensor([asked]).int()))
 
     history = train(
         model,
@@ -656,14 +697,12 @@ def fit(
     return history, averaged
 
 
-def same_folder(group: Group, state: Path) -> None:
-    """All processes must see the same files: a folder on one machine's disk is not enough."""
-    seen = int(group.total(torch.tensor([state.exists()]).int()))
-    if seen not in (0, group.world):
-        raise FileNotFoundError(
-            f"{seen} of {group.world} processes see {state}; choose an --out on a disk "
-            "that all machines share"
-        )
+def describe_data(data: Path) -> str:
+    """A sentence for the record: which folder, how many images and classes."""
+    counts = [len(image_folder(data / part).samples) for part in ("train", "val")]
+    classes = len(image_folder(data / "val").classes)
+    images = f"{counts[0]:,} to train on, {counts[1]:,} to test"
+    return f"{data.name}: {classes} classes, {images}"
 
 
 def finish(
@@ -690,7 +729,8 @@ def finish(
     for prefix, trained in {"": model, "averaged_": averaged}.items():
         if trained is not None:
             figures = validate(trained, batches, group)
-            final |= {prefix + name.replace("val", "train"): v for name, v in figures.items()}
+            for name, value in figures.items():
+                final[prefix + name.replace("val", "train")] = value
     if group.leads:
         save_weights(averaged or model, Path(out) / "weights.safetensors")
         shape = (3, known.size, known.size)
@@ -714,14 +754,9 @@ def finish(
     return final
 
 
-def describe_data(data: Path) -> str:
-    """A sentence for the record: which folder, how many images and classes."""
-    counts = [len(image_folder(data / part).samples) for part in ("train", "val")]
-    classes = len(image_folder(data / "val").classes)
-    return f"{data.name}: {classes} classes, {counts[0]:,} to train on, {counts[1]:,} to test"
-
-
-def build_model(recipe: Recipe, data: Path, weights: str | None = None) -> VisionTransformer:
+def build_model(
+    recipe: Recipe, data: Path, weights: str | None = None
+) -> VisionTransformer:
     """The recipe's ViT for the classes in `data`, with random weights or those of a file.
 
     From a file everything is taken but the head, if it is for other classes.
@@ -732,7 +767,8 @@ def build_model(recipe: Recipe, data: Path, weights: str | None = None) -> Visio
     if weights:
         state, _ = read_weights(weights)
         own = model.state_dict()
-        if state.get("head.weight", own["head.weight"]).shape != own["head.weight"].shape:
+        head = state.get("head.weight", own["head.weight"])
+        if head.shape != own["head.weight"].shape:
             state |= {name: own[name] for name in ("head.weight", "head.bias")}
         load_state(model, state, source=weights)
     return model
@@ -798,8 +834,8 @@ def train_model(
     classes = len(check_classes(Path(data_dir))[2])
     if model.config["num_classes"] != classes:
         raise ValueError(
-            f"the model has num_classes={model.config['num_classes']}, {data_dir} holds "
-            f"{classes} classes; build it with num_classes={classes}"
+            f"the model has num_classes={model.config['num_classes']}, {data_dir} "
+            f"holds {classes} classes; build it with num_classes={classes}"
         )
     recipe = Recipe(
         "notebook",
@@ -820,22 +856,9 @@ def evaluate_run(out: str | os.PathLike, data: str | os.PathLike) -> dict[str, f
     group = Group(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     _, val_root, _ = check_classes(Path(data))
     pictures = Pictures(val_root, model.patch_embed.img_size[0])
-    batches = DataLoader(pictures, 250, sampler=range(len(pictures)), num_workers=workers_for(None))
+    everything = dict(sampler=range(len(pictures)), num_workers=workers_for(None))
+    batches = DataLoader(pictures, 250, **everything)
     return validate(model.to(group.device), batches, group)
-
-
-def expectation(label: str) -> str:
-    """What our own records say of a recipe."""
-    lines = []
-    for record in recorded(f"{label}-"):
-        facts = record.facts
-        if facts["recipe"] == label:
-            prefix = "averaged_" if facts["weights"] == "averaged" else ""
-            lines.append(
-                f"{facts['final'][prefix + 'val_accuracy']:.1%} in "
-                f"{facts['seconds'] / 60:.0f} min on {facts['hardware']}"
-            )
-    return "; ".join(lines) or "not recorded yet"
 
 
 def chosen(args: argparse.Namespace) -> Recipe:
@@ -894,7 +917,8 @@ def main() -> None:
     if args.list:
         for recipe in RECIPES.values():
             print(f"{recipe.name}: {recipe.purpose}\n  {recipe.command}")
-            print(f"  {recipe.hardware}, {recipe.hours}; {recipe.accuracy or 'nothing'} published")
+            published = f"{recipe.accuracy or 'nothing'} published"
+            print(f"  {recipe.hardware}, {recipe.hours}; {published}")
             print(f"  ours: {expectation(recipe.label)}")
         return
     recipe = chosen(args)
@@ -904,13 +928,17 @@ def main() -> None:
         print({name: round(value, 4) for name, value in evaluate_run(out, data).items()})
         return
     names = "minutes", "weights", "workers", "resume", "save_every", "keep"
-    options = {name: getattr(args, name) for name in (*names, "layer_decay", "skip_unreadable")}
-    if os.environ.get("RANK", "0") == "0":
-        print(f"{recipe.label}, seed {args.seed}: {recipe.purpose}; writing to {out}", flush=True)
+    names = *names, "layer_decay", "skip_unreadable"
+    options = {name: getattr(args, name) for name in names}
+    leads = os.environ.get("RANK", "0") == "0"
+    if leads:
+        text = f"{recipe.label}, seed {args.seed}: {recipe.purpose}; writing to {out}"
+        print(text, flush=True)
     final = run(recipe, data, out, **options)
-    if final and os.environ.get("RANK", "0") == "0":
+    if final and leads:
         names = [name for name in final if name.endswith("accuracy")]
-        print(", ".join(f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names))
+        figures = (f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names)
+        print(", ".join(figures))
 
 
 if __name__ == "__main__" and "__file__" in globals():    # not in a notebook
