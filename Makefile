@@ -45,8 +45,9 @@ serve: book  ## build the pages, serve them on this machine only, and open them
 	@(sleep 1; $(BIN)/python -m webbrowser http://127.0.0.1:$(PORT)/) >/dev/null &
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-bench: $(READY)  ## speed beside timm and torchvision, on whatever device is there
+bench: $(READY)  ## speed beside timm and torchvision, and of the loaders, on whatever device is there
 	$(BIN)/python benchmarks/model_speed.py
+	$(BIN)/python benchmarks/loader_speed.py
 
 records: $(READY)  ## run the recorded trainings of the chapters again
 	$(BIN)/python -m vit_edu.digits --all
