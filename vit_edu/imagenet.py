@@ -153,7 +153,7 @@ RECIPES["vit_s16_90ep"] = Recipe(
         weight_decay=1e-4, betas=(0.9, 0.999), clip_norm=1.0,
         label_smoothing=0.0, pool="mean", positions="sincos2d",
         drop_rate=0.0, drop_path_rate=0.0, average=0.0, smallest_crop=0.05,
-        operations=2, magnitude="10 of 10", mixup=0.2, cutmix=0.0, mix=1.0,
+        operations=2, magnitude=10, mixup=0.2, cutmix=0.0, mix=1.0,
         erasing=0, repeats=1, head="tanh layer", validation="1 % of train",
     ),
     differences=dict(
@@ -440,7 +440,7 @@ class SharedBatches(Sampler):
         return self.n_images // self.batch_size * (self.batch_size // self.world)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        chance = torch.Generator().manual_seed(seed_for(self.seed, self.epoch))
+        chance = torch.Generator().manual_seed(2**32 * self.seed + self.epoch)
         order = torch.randperm(self.n_images, generator=chance)
         seeds = torch.randint(2**62, (self.n_images,), generator=chance)
         order = order.repeat_interleave(self.repeats)[: self.n_images]
