@@ -440,9 +440,9 @@ class SharedBatches(Sampler):
         return self.n_images // self.batch_size * (self.batch_size // self.world)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        chance = torch.Generator().manual_seed(2**32 * self.seed + self.epoch)
+        chance = torch.Generator().manual_seed(seed_for(self.seed, self.epoch))
         order = torch.randperm(self.n_images, generator=chance)
-        seeds = torch.randint(2**62, (self.n_images,), generator=chance)
+        seeds = torch.randint(2**32, (self.n_images,), generator=chance)
         order = order.repeat_interleave(self.repeats)[: self.n_images]
         last = self.n_images // self.batch_size * self.batch_size
         mine = range(self.start_batch * self.batch_size + self.rank, last, self.world)
