@@ -43,8 +43,8 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.2
 class Recipe:
     """A training run: command, hardware, hours, and the accuracy published for it.
 
-    `published` holds the published recipe's settings by our names; where ours differ,
-    `differences` says why.
+    `published` holds the published recipe's settings by our names; where ours
+    differ, `differences` says why.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Recipe:
     batch_size: int                  # of all processes together
     warmup_steps: int
     augmentation: Augmentation
-    smallest_crop: float | None = 0.08    # share of the area; None: always the middle
+    smallest_crop: float | None = 0.08    # share of the area; None: the middle
     average: float = 0.0             # decay of the averaged weights; 0: none
     hardware: str = ""
     hours: str = ""
@@ -104,7 +104,7 @@ RECIPES = {
             "imagenette64",
             "ten classes of real photographs at 64 pixels, minutes on a CPU",
             vit(128, 6, 4, img_size=64, patch_size=8, pool="mean"),
-            TrainingConfig(epochs=20, lr=1e-3, weight_decay=0.05, label_smoothing=0.1),
+            TrainingConfig(epochs=20, lr=1e-3, weight_decay=0.05),
             batch_size=64,
             warmup_steps=250,
             augmentation=BASIC,
@@ -117,7 +117,7 @@ RECIPES = {
             "imagenette",
             "ten classes of real photographs at 160 pixels, minutes on a GPU",
             vit(384, 8, 6, img_size=160, pool="mean", drop_path_rate=0.1),
-            TrainingConfig(epochs=150, lr=1e-3, weight_decay=0.05, label_smoothing=0.1),
+            TrainingConfig(epochs=150, lr=1e-3, weight_decay=0.05),
             batch_size=256,
             warmup_steps=500,
             augmentation=Augmentation(crop_padding=0, flip=0, mix_until=0.8),
@@ -153,7 +153,7 @@ RECIPES["vit_s16_90ep"] = Recipe(
         weight_decay=1e-4, betas=(0.9, 0.999), clip_norm=1.0,
         label_smoothing=0.0, pool="mean", positions="sincos2d",
         drop_rate=0.0, drop_path_rate=0.0, average=0.0, smallest_crop=0.05,
-        operations=2, magnitude=10, mixup=0.2, cutmix=0.0, mix=1.0,
+        operations=2, magnitude="10 of 10", mixup=0.2, cutmix=0.0, mix=1.0,
         erasing=0, repeats=1, head="tanh layer", validation="1 % of train",
     ),
     differences=dict(
@@ -442,7 +442,7 @@ class SharedBatches(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         chance = torch.Generator().manual_seed(seed_for(self.seed, self.epoch))
         order = torch.randperm(self.n_images, generator=chance)
-        seeds = torch.randint(2**32, (self.n_images,), generator=chance)
+        seeds = torch.randint(2**62, (self.n_images,), generator=chance)
         order = order.repeat_interleave(self.repeats)[: self.n_images]
         last = self.n_images // self.batch_size * self.batch_size
         mine = range(self.start_batch * self.batch_size + self.rank, last, self.world)
