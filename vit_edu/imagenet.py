@@ -373,6 +373,8 @@ class Pictures(Dataset):
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, int]:
         """Image and label; if unreadable ones are skipped, the next takes its place."""
         number, seed = item if isinstance(item, tuple) else (item, None)
+        if number >= len(self):    # where `for image in pictures` ends
+            raise IndexError(f"image {number} of {len(self)}")
         for i in itertools.islice(itertools.count(number), len(self)):
             path, label = self.folder.samples[i % len(self)]
             try:
