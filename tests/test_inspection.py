@@ -277,7 +277,11 @@ def test_heads_of_an_untrained_model_are_worth_nothing():
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([0, 1], r"labels have shape \(2,\), but there are 3 images"), ([0, 1, 5], "labels must be 0 to 4, not"), ([0, -1, 2], "labels must be 0 to 4")],
+    [
+        ([0, 1], r"labels have shape \(2,\), but there are 3 images"),
+        ([0, 1, 5], "labels must be 0 to 4, not"),
+        ([0, -1, 2], "labels must be 0 to 4"),
+    ],
 )
 def test_labels_that_do_not_fit(labels, message):
     with pytest.raises(ValueError, match=message):
@@ -302,7 +306,7 @@ def test_a_model_of_another_kind(function):
 
 def test_weights_that_are_not_finite():
     model = small_vit()
-    model.blocks[1].attn.qkv.weight.data[0, 0] = torch.nan
+    model.blocks[1].attn.qkv.weight.data[40, 0] = torch.nan  # of a value
     with pytest.raises(ValueError, match="blocks.1.attn.qkv.weight holds NaN"):
         ins.read_outs(model, IMAGES)
     with pytest.raises(ValueError, match="blocks.1.attn.qkv.weight holds NaN"):
