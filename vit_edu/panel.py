@@ -133,13 +133,14 @@ class Panel:
         x, grid, before, after = self.state()
         best = torch.maximum(before, after).topk(min(5, len(before))).indices.tolist()
         figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.3), layout="constrained")
-        axes[0].imshow(to_picture(x, self.known.mean, self.known.std), cmap="gray")
+        shown = to_picture(x, self.known.mean, self.known.std)
+        axes[0].imshow(shown.numpy(), cmap="gray")
         axes[0].set_title("picture")
-        axes[1].imshow(grid, cmap="viridis", vmin=0)
+        axes[1].imshow(grid.numpy(), cmap="viridis", vmin=0)
         axes[1].set_title("rollout")
         for values, shift, name in (before, -0.2, "as it was"), (after, 0.2, "changed"):
             places = [i + shift for i in range(len(best))]
-            axes[2].barh(places, values[best], 0.38, label=name)
+            axes[2].barh(places, values[best].tolist(), 0.38, label=name)
         names = [class_name(self.known.classes, i)[:16] for i in best]
         axes[2].set(yticks=range(len(best)), yticklabels=names, xlim=(0, 1))
         axes[2].invert_yaxis()
