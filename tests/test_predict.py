@@ -133,7 +133,7 @@ def test_the_shorter_side_is_fitted_and_the_middle_kept():
     wide[:, 20:40] = 200
     x = p.prepare(small_vit(img_size=8), wide, (0.0,) * 3, (1.0,) * 3)
     assert x.shape == (1, 3, 8, 8)
-    torch.testing.assert_close(x[..., 1:-1], torch.full((1, 3, 8, 6), 200 / 255))
+    torch.testing.assert_close(x[..., 2:-2], torch.full((1, 3, 8, 4), 200 / 255))
     assert (x > 0.7).all()  # the filter reaches a little beyond the middle
     tall = p.prepare(small_vit(), np.zeros((100, 30, 3), np.uint8))
     assert tall.shape == (1, 3, 12, 8)
