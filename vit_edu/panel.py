@@ -1,0 +1,161 @@
+"""Your own picture: from a file to a name.
+
+Written by tools/export.py from book/text/13_predict.md: edit that file, then `make sync`.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from vit_edu.attention_maps import attention_maps, patch_map, ranks, rollout
+from vit_edu.attention_maps import to_picture
+from vit_edu.predict import class_name, prepare, preparation_of
+from vit_edu.weights import unwrapped
+
+
+@contextmanager
+def changed(
+    model: nn.Module, temperature: float = 1.0, off: tuple[int, int] | None = None
+) -> Iterator[None]:
+    """For a while: attention's scores divided by `temperature`, one head silent.
+
+    `off`: (block, head), from 0. Nothing of it remains, also after an error.
+    """
+    vit, hooks = unwrapped(model), []
+
+    def soften(layer: nn.Module, inputs: tuple[Tensor], qkv: Tensor) -> Tensor:
+        q, k, v = qkv.chunk(3, dim=-1)                   # (B, N, D) each
+        return torch.cat([q / temperature, k, v], dim=-1)
+
+    def silence(layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        heads = inputs[0].unflatten(-1, (n_heads, -1)).clone()    # (B, N, h, d)
+        heads[:, :, off[1]] = 0
+        return (heads.flatten(2),)
+
+    try:
+        for block in vit.blocks:
+            hooks.append(block.attn.qkv.register_forward_hook(soften))
+        if off:
+            layer, n_heads = vit.blocks[off[0]].attn, vit.config["n_heads"]
+            hooks.append(layer.proj.register_forward_pre_hook(silence))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Panel:
+    """Controls that run a model again at every change; `view` is the widget.
+
+    pictures: anything that `predict` takes; names: what to call them in the menu.
+    Only core widgets, of ipywidgets 7.7 and 8.
+    """
+
+    def __init__(
+        self, model: nn.Module, pictures: Sequence, names: Sequence[str]
+    ) -> None:
+        self.model, self.vit = model, unwrapped(model)
+        self.known = preparation_of(model)
+        self.inputs = [prepare(model, picture) for picture in pictures]
+        n_patches = self.vit.patch_embed.n_patches
+        blocks, heads = (range(self.vit.config[n]) for n in ("depth", "n_heads"))
+        off = [("none", None)]
+        off += [(f"block {b}, head {h}", (b, h)) for b in blocks for h in heads]
+        menu = [(f"{i}: {name}", i) for i, name in enumerate(names)]
+        wide = dict(style={"description_width": "90px"})
+        slider = dict(continuous_update=False, **wide)
+        self.picture = ipywidgets.Dropdown(options=menu, description="picture", **wide)
+        self.upload = ipywidgets.FileUpload(accept="image/*", description="your own")
+        self.hidden = ipywidgets.IntSlider(
+            value=0, min=0, max=n_patches, description="hide patches", **slider
+        )
+        self.order = ipywidgets.Dropdown(
+            options=["most attended", "least attended", "random"],
+            description="which first", **wide,
+        )
+        self.temperature = ipywidgets.FloatLogSlider(
+            value=1, base=10, min=-1, max=1, description="temperature", **slider
+        )
+        self.off = ipywidgets.Dropdown(options=off, description="head off", **wide)
+        self.text = ipywidgets.HTML()
+        self.image = ipywidgets.Image(format="png")
+        self.upload.observe(self.take, names="value")
+        controls = [self.picture, self.hidden, self.order, self.temperature, self.off]
+        for control in controls:
+            control.observe(self.update, names="value")
+        rows = [self.picture, self.upload, *controls[1:], self.text, self.image]
+        self.view = ipywidgets.VBox(rows)
+        self.update()
+
+    def take(self, change: dict) -> None:
+        """Add an uploaded file to the menu and choose it; say so if it is broken."""
+        files = self.upload.value
+        if not files:
+            return
+        last = [*(files.values() if isinstance(files, dict) else files)][-1]  # 7.7; 8
+        try:
+            x = prepare(self.model, io.BytesIO(bytes(last["content"])))
+        except ValueError as error:
+            self.text.value = f"That file did not work: {type(error).__name__}."
+            return
+        self.inputs.append(x)
+        number = len(self.inputs) - 1
+        self.picture.options = [*self.picture.options, (f"{number}: your own", number)]
+        self.picture.value = number
+
+    def state(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The changed input, its map (rows, columns), probabilities before and now."""
+        x = self.inputs[self.picture.value]                      # (1, C, H, W)
+        maps, logits = attention_maps(self.model, x)
+        seen = patch_map(rollout(maps)[-1], self.model)          # (1, rows, columns)
+        order = {"most attended": seen, "least attended": -seen}
+        chance = torch.Generator().manual_seed(0)
+        noise = torch.rand(seen.shape, generator=chance)
+        place = ranks(order.get(self.order.value, noise).cpu())
+        height, width = self.vit.patch_embed.patch_size
+        shown = (place >= self.hidden.value).repeat_interleave(height, 1)
+        shown = shown.repeat_interleave(width, 2)[:, None]       # (1, 1, H, W)
+        x = x * shown.to(x)                                      # 0: the mean colour
+        with changed(self.model, self.temperature.value, self.off.value):
+            maps, after = attention_maps(self.model, x)
+        grid = patch_map(rollout(maps)[-1], self.model)[0]
+        before, after = (y[0].float().softmax(dim=0).cpu() for y in (logits, after))
+        return x[0].cpu(), grid.cpu(), before, after
+
+    def draw(self) -> Figure:
+        """Picture, map, and the likeliest classes before and after the changes."""
+        x, grid, before, after = self.state()
+        best = torch.maximum(before, after).topk(min(5, len(before))).indices.tolist()
+        figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.3), layout="constrained")
+        shown = to_picture(x, self.known.mean, self.known.std)
+        axes[0].imshow(shown.numpy(), cmap="gray")
+        axes[0].set_title("picture")
+        axes[1].imshow(grid.numpy(), cmap="viridis", vmin=0)
+        axes[1].set_title("rollout")
+        for values, shift, name in (before, -0.2, "as it was"), (after, 0.2, "changed"):
+            places = [i + shift for i in range(len(best))]
+            axes[2].barh(places, values[best].tolist(), 0.38, label=name)
+        names = [class_name(self.known.classes, i)[:16] for i in best]
+        axes[2].set(yticks=range(len(best)), yticklabels=names, xlim=(0, 1))
+        axes[2].invert_yaxis()
+        axes[2].legend(fontsize=8)
+        axes[2].set_title("probability")
+        for axis in axes[:2]:
+            axis.axis("off")
+        said = [f"{class_name(self.known.classes, int(p.argmax()))} {p.max():.2f}"
+                for p in (before, after)]
+        self.text.value = f"as it was: {said[0]}; changed: {said[1]}"
+        return figure
+
+    def update(self, change: dict | None = None) -> None:
+        """Run the model and show the result."""
+        figure, file = self.draw(), io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
+        plt.close(figure)
+        self.image.value = file.getvalue()
