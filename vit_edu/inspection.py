@@ -17,7 +17,6 @@ from vit_edu.attention_maps import (
     checked_vit,
     evaluation,
 )
-from vit_edu.model import VisionTransformer
 from vit_edu.patches import Size, grid_shape, to_pair
 
 
