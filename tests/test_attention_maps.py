@@ -11,6 +11,7 @@ import torch
 import vit_edu.attention
 from chapters import has_data
 from scipy.stats import spearmanr
+from small_models import VARIANTS, small_vit
 from torch import nn
 
 from vit_edu import VisionTransformer
@@ -19,26 +20,7 @@ from vit_edu.data import cifar10, digits32
 from vit_edu.records import RECORDED, read_record
 from vit_edu.weights import from_timm, save_weights
 
-VARIANTS = {
-    "class token": {},
-    "class token, registers": dict(n_registers=3),
-    "mean": dict(pool="mean"),
-    "mean, registers": dict(pool="mean", n_registers=2, fc_norm=True),
-    "no positions": dict(pool="mean", positions="none"),
-    "dropout": dict(drop_rate=0.3, attn_drop_rate=0.3, drop_path_rate=0.3),
-}
 IMAGES = torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
-
-
-def small_vit(**overrides) -> VisionTransformer:
-    """Six patches in two rows, weights large enough that attention is not flat."""
-    torch.manual_seed(1)
-    settings = dict(img_size=(8, 12), patch_size=4, num_classes=5, embed_dim=16, depth=3, n_heads=2)
-    model = VisionTransformer(**(settings | overrides)).eval()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.4)
-    return model
 
 
 def recomputed(model: VisionTransformer, images: torch.Tensor) -> torch.Tensor:

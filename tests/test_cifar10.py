@@ -1,10 +1,12 @@
 """The CIFAR-10 recipes: each steps; runs are exact, resumable, recorded; the command line says what it does."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -228,6 +230,27 @@ def test_the_flops_of_a_resnet():
     model = build_model(RECIPES["resnet18"])
     assert throughput.training_flops(model, (3, 32, 32)) == pytest.approx(6 * 0.556e9, rel=0.01)
     assert model.training
+
+
+def test_tensorboard_gets_the_figures_that_are_numbers(tmp_path, monkeypatch):
+    """A double of its writer: the package is not required."""
+    shown = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            shown.append(folder)
+
+        def add_scalar(self, name, value, step):
+            shown.append((name, value, step))
+
+        def flush(self):
+            shown.append("flushed")
+
+    double = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", double)
+    monkeypatch.setattr(cifar10.importlib.util, "find_spec", lambda name: name == "tensorboard")
+    cifar10.tensorboard(tmp_path)({"epoch": 2, "train_loss": 0.5, "test_loss": math.nan})
+    assert shown == [tmp_path / "tensorboard", ("epoch", 2, 2), ("train_loss", 0.5, 2), "flushed"]
 
 
 def test_speed_by_hand(monkeypatch):

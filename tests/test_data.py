@@ -244,6 +244,11 @@ def test_batches_that_cannot_be(size, repeats, message):
         DeviceLoader(*numbered(), size, shuffle=True, repeats=repeats)
 
 
+def test_views_without_an_order_of_chance_would_leave_images_out():
+    with pytest.raises(ValueError, match="shuffle=True"):
+        DeviceLoader(*numbered(), 12, repeats=3)
+
+
 def test_torchs_loader_gives_the_same_images():
     images, labels = numbered()
     theirs = DataLoader(TensorImages(images, labels), batch_size=8)

@@ -30,7 +30,6 @@ from vit_edu.imagenet import (
     fit,
     layer_decayed,
     open_reduced,
-    photo_folder,
     random_box,
     small_imagenet,
     train_model,
@@ -128,6 +127,8 @@ def test_two_processes_give_the_weights_of_one(whole, pictures_folder, tmp_path)
     assert [record.facts["processes"] for record in records] == [1, 2]
     for key in "val_loss", "val_accuracy", "averaged_val_loss", "averaged_train_loss", "train_accuracy":
         assert records[0].facts["final"][key] == pytest.approx(records[1].facts["final"][key], abs=1e-4), key
+    losses = [[row["train_loss"] for row in record.metrics] for record in records]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4), "of all images, not of one process's part"
 
 
 def test_parts_of_a_batch_in_two_processes(whole, pictures_folder, tmp_path):

@@ -1,6 +1,7 @@
 """Predicting on a picture of any kind: against the direct way, files made here, and doubles of the big libraries' models."""
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -12,26 +13,18 @@ import timm
 import torch
 import torchvision
 from PIL import Image
+from small_models import small_vit
 from torch import nn
 
-from vit_edu import VisionTransformer
 from vit_edu import panel as live
 from vit_edu import predict as p
 from vit_edu.imagenet import layer_decayed
+from vit_edu.inspection import silenced
 from vit_edu.training import TrainingConfig, training_step
 
 # Every pixel another colour: whatever is turned, mirrored or swapped shows.
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 3), dtype=np.uint8)
-
-
-def small_vit(**overrides) -> VisionTransformer:
-    torch.manual_seed(1)
-    settings = dict(img_size=(12, 8), patch_size=4, num_classes=5, embed_dim=16, depth=3, n_heads=2)
-    model = VisionTransformer(**(settings | overrides)).eval()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=0.4)
-    return model
+portrait_vit = functools.partial(small_vit, img_size=PIXELS.shape[:2])
 
 
 def expected(model, pixels=PIXELS, mean=p.IMAGENET.mean, std=p.IMAGENET.std) -> torch.Tensor:
@@ -68,7 +61,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_every_form_gives_the_direct_answer(form):
-    model = small_vit()
+    model = portrait_vit()
     found = p.predict(model, form(PIXELS), top=5)
     torch.testing.assert_close(as_tensor(found), expected(model), rtol=0, atol=1e-5)
     values = [value for _, value in found]
@@ -76,7 +69,7 @@ def test_every_form_gives_the_direct_answer(form):
 
 
 def test_paths_and_open_files(tmp_path):
-    model, path = small_vit(), saved(tmp_path, Image.fromarray(PIXELS))
+    model, path = portrait_vit(), saved(tmp_path, Image.fromarray(PIXELS))
     for source in path, str(path), io.BytesIO(path.read_bytes()):
         torch.testing.assert_close(as_tensor(p.predict(model, source)), expected(model), rtol=0, atol=1e-5)
 
@@ -131,22 +124,22 @@ def test_what_is_transparent_is_white(tmp_path):
 def test_the_shorter_side_is_fitted_and_the_middle_kept():
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200
-    x = p.prepare(small_vit(img_size=8), wide, (0.0,) * 3, (1.0,) * 3)
+    x = p.prepare(portrait_vit(img_size=8), wide, (0.0,) * 3, (1.0,) * 3)
     assert x.shape == (1, 3, 8, 8)
     torch.testing.assert_close(x[..., 2:-2], torch.full((1, 3, 8, 4), 200 / 255))
     assert (x > 0.7).all()  # the filter reaches a little beyond the middle
-    tall = p.prepare(small_vit(), np.zeros((100, 30, 3), np.uint8))
+    tall = p.prepare(portrait_vit(), np.zeros((100, 30, 3), np.uint8))
     assert tall.shape == (1, 3, 12, 8)
-    assert p.prepare(small_vit(in_channels=1), PIXELS, (0.5,), (0.5,)).shape == (1, 1, 12, 8)
+    assert p.prepare(portrait_vit(in_channels=1), PIXELS, (0.5,), (0.5,)).shape == (1, 1, 12, 8)
 
 
 # What a model's numbers mean
 
 
 def test_preparation_is_noted_guessed_or_given():
-    model = small_vit()
+    model = portrait_vit()
     assert p.preparation_of(model) is p.IMAGENET
-    assert p.preparation_of(small_vit(img_size=32, num_classes=10)) is p.CIFAR10
+    assert p.preparation_of(portrait_vit(img_size=32, num_classes=10)) is p.CIFAR10
     model.preparation = p.Preparation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {0: "a", 4: "e"})
     found = dict(p.predict(model, PIXELS, top=5))
     truth = expected(model, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
@@ -157,7 +150,7 @@ def test_preparation_is_noted_guessed_or_given():
 
 
 def test_modes_of_the_model_stay_and_nothing_is_left_to_chance():
-    model = small_vit(drop_rate=0.5, drop_path_rate=0.5)
+    model = portrait_vit(drop_rate=0.5, drop_path_rate=0.5)
     model.train()
     model.blocks[1].eval()
     modes, state = [m.training for m in model.modules()], torch.get_rng_state()
@@ -188,11 +181,11 @@ def test_modes_of_the_model_stay_and_nothing_is_left_to_chance():
 )
 def test_bad_pictures_are_named(image, kind, message):
     with pytest.raises(kind, match=message):
-        p.predict(small_vit(), image)
+        p.predict(portrait_vit(), image)
 
 
 def test_bad_files_are_named(tmp_path):
-    model = small_vit()
+    model = portrait_vit()
     with pytest.raises(FileNotFoundError, match="absent"):
         p.predict(model, tmp_path / "absent.png")
     with pytest.raises(IsADirectoryError):
@@ -206,7 +199,7 @@ def test_bad_files_are_named(tmp_path):
 
 
 def test_bad_models_and_arguments_are_named():
-    model = small_vit()
+    model = portrait_vit()
     with pytest.raises(TypeError, match="ResNet is not a VisionTransformer"):
         p.predict(torchvision.models.resnet18(), PIXELS)
     with pytest.raises(ValueError, match="3 class names for a model of 5"):
@@ -214,7 +207,7 @@ def test_bad_models_and_arguments_are_named():
     with pytest.raises(ValueError, match="top is 0"):
         p.predict(model, PIXELS, top=0)
     with pytest.raises(ValueError, match="channels"):
-        p.predict(small_vit(in_channels=1), PIXELS)
+        p.predict(portrait_vit(in_channels=1), PIXELS)
     nn.init.constant_(model.head.bias, torch.nan)
     with pytest.raises(ValueError, match="look at its weights"):
         p.predict(model, PIXELS)
@@ -323,7 +316,7 @@ def test_failed_downloads_say_what_to_check(monkeypatch):
 
 @pytest.mark.parametrize("extra", [{}, dict(n_registers=2), dict(pool="mean"), dict(positions="sincos2d")], ids=str)
 def test_adapting_keeps_the_body(extra):
-    old = small_vit(**extra).train()
+    old = portrait_vit(**extra).train()
     old.preparation = p.Preparation((0.1,) * 3, (0.2,) * 3, list("abcde"))
     before = {name: t.clone() for name, t in old.state_dict().items()}
     new = p.adapt(old, 7, img_size=(24, 16))
@@ -340,7 +333,7 @@ def test_adapting_keeps_the_body(extra):
 
 
 def test_an_adapted_model_learns_mostly_at_the_head():
-    old = small_vit()
+    old = portrait_vit()
     new = p.adapt(old, 3)
     config = TrainingConfig(lr=1e-3, weight_decay=0.0, label_smoothing=0.0)
     optimizer = layer_decayed(new, config, 0.5)
@@ -359,7 +352,7 @@ def test_an_adapted_model_learns_mostly_at_the_head():
 def test_export_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install onnx onnxscript"):
-        p.export_onnx(small_vit(), tmp_path / "model.onnx")
+        p.export_onnx(portrait_vit(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -367,7 +360,7 @@ def test_export_says_what_to_install(monkeypatch, tmp_path):
 def test_onnx_gives_the_same_logits(tmp_path):
     for name in "onnx", "onnxscript", "onnxruntime":
         pytest.importorskip(name, reason=f"{name} is not installed: pip install onnx onnxscript onnxruntime")
-    model = small_vit(drop_rate=0.5).train()
+    model = portrait_vit(drop_rate=0.5).train()
     p.export_onnx(model, tmp_path / "model.onnx")
     assert model.training and [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     session = sys.modules["onnxruntime"].InferenceSession(tmp_path / "model.onnx")
@@ -383,7 +376,7 @@ def test_onnx_gives_the_same_logits(tmp_path):
 
 @pytest.fixture
 def panel():
-    return live.Panel(small_vit(), [PIXELS, 255 - PIXELS], ["one", "two"])
+    return live.Panel(portrait_vit(), [PIXELS, 255 - PIXELS], ["one", "two"])
 
 
 def test_every_control_shows_at_once(panel):
@@ -412,17 +405,17 @@ def test_the_panel_computes_what_it_says(panel):
 
 
 def test_temperature_and_silence_against_weights_changed_by_hand():
-    model, x = small_vit(), torch.randn(2, 3, 12, 8)
+    model, x = portrait_vit(), torch.randn(2, 3, 12, 8)
     plain = model(x)
-    by_hand = small_vit()
+    by_hand = portrait_vit()
     with torch.no_grad():
         for block in by_hand.blocks:
             block.attn.qkv.weight[:16] /= 3
             block.attn.qkv.bias[:16] /= 3
         by_hand.blocks[1].attn.proj.weight[:, 8:] = 0
-    with live.changed(model, temperature=3.0, off=(1, 1)):
+    with live.softened(model, temperature=3.0), silenced(model, 1, 1):
         torch.testing.assert_close(model(x), by_hand(x), rtol=0, atol=1e-5)
-    with contextlib.suppress(RuntimeError), live.changed(model, 2.0, (0, 0)):
+    with contextlib.suppress(RuntimeError), live.softened(model, 2.0):
         raise RuntimeError
     assert torch.equal(model(x), plain)
 

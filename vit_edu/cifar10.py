@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -222,6 +222,12 @@ def plain_batches(
         yield enlarge(normalise(x.to(device), *images.moments), size), labels
 
 
+def uncompiled(model: nn.Module) -> AbstractContextManager:
+    """Runs a model that is compiled on a GPU as it is, for batches of other shapes."""
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return torch.compiler.set_stance("force_eager") if on_gpu else nullcontext()
+
+
 def tensorboard(out: str | os.PathLike | None) -> Callable[[dict[str, float]], None]:
     """A function that shows an epoch's figures in TensorBoard, if it is installed."""
     if out is None or importlib.util.find_spec("tensorboard") is None:
@@ -239,6 +245,24 @@ def tensorboard(out: str | os.PathLike | None) -> Callable[[dict[str, float]], N
     return write
 
 
+def epoch_report(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    out: str | os.PathLike | None,
+    devices: int = 1,
+) -> Callable[[dict[str, float]], None]:
+    """A function that prints an epoch's speed and shows its figures in TensorBoard."""
+    flops = training_flops(model, image_shape)
+    device, write = next(model.parameters()).device, tensorboard(out)
+
+    def report(row: dict[str, float]) -> None:
+        rate = row["images_per_second"] * devices
+        print(f"           {describe_speed(rate, flops, device, devices)}", flush=True)
+        write(row)
+
+    return report
+
+
 def fit(
     model: nn.Module,
     recipe: Recipe,
@@ -247,7 +271,6 @@ def fit(
     out: str | os.PathLike | None = None,
     resume: bool = False,
     should_stop: Callable[[], bool] | None = None,
-    compiled: bool = False,
 ) -> tuple[list[dict[str, float]], AveragedModel | None]:
     """Train `model`, where it is, by a recipe; a row for each epoch, averaged weights.
 
@@ -262,23 +285,17 @@ def fit(
     loader = DeviceLoader(*arrays, recipe.batch_size, shuffle=True, repeats=repeats)
     extent = dict(n_classes=len(images.classes), epochs=config.epochs, size=size)
     augment = Augment(recipe.augmentation, *images.moments, **extent)
-    flops = training_flops(model, (3, size, size))
-    write_scalars = tensorboard(out)
-    if compiled:
+    report = epoch_report(model, (3, size, size), out)
+    if device.type == "cuda":
         model.compile()
 
     def test(model: nn.Module) -> dict[str, float]:
         epoch = augment.epoch + 1
         figures = {"loss": math.nan, "accuracy": math.nan}
         if epoch % recipe.evaluate_every == 0 or epoch == config.epochs:
-            with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            with uncompiled(model):
                 figures = evaluate(model, plain_batches(images, "test", device, size))
         return {f"test_{name}": value for name, value in figures.items()}
-
-    def report(row: dict[str, float]) -> None:
-        speed = describe_speed(row["images_per_second"], flops, device)
-        print(f"           {speed}", flush=True)
-        write_scalars(row)
 
     history = train(
         model,
@@ -367,6 +384,40 @@ def stop_request(minutes: float | None = None) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def write_run(
+    out: str | os.PathLike,
+    model: nn.Module,
+    averaged: AveragedModel | None,
+    recipe: Recipe,
+    image_shape: tuple[int, int, int],
+    history: list[dict[str, float]],
+    final: dict[str, float],
+    **facts,
+) -> None:
+    """Write a finished run's weights and its record, of any kind of recipe.
+
+    `weights.safetensors` holds the averaged weights if there are any. `facts` join
+    the record's, such as `data`.
+    """
+    save_weights(averaged or model, Path(out) / "weights.safetensors")
+    write_record(
+        out,
+        recipe=recipe.label,
+        command=recipe.command,
+        purpose=recipe.purpose,
+        seed=recipe.training.seed,
+        epochs=recipe.training.epochs,
+        config=asdict(recipe),
+        parameters=count_parameters(model),
+        training_flops=training_flops(model, image_shape),
+        seconds=sum(row["seconds"] for row in history),
+        final=final,
+        weights="averaged" if averaged else "last",
+        **facts,
+        **surroundings(),
+    )
+
+
 def finish(
     model: nn.Module,
     averaged: AveragedModel | None,
@@ -375,33 +426,17 @@ def finish(
     history: list[dict[str, float]],
     out: str | os.PathLike,
 ) -> dict:
-    """Measure the final model on all images, write its weights and the run's record.
-
-    `weights.safetensors` holds the averaged weights if there are any.
-    """
+    """Measure the final model on all images and write the run; its final figures."""
     device, final = next(model.parameters()).device, dict(history[-1])
     for prefix, trained in {"": model, "averaged_": averaged}.items():
         if trained is not None:
             batches = plain_batches(images, "train", device, recipe.image_size)
-            with torch.compiler.set_stance("force_eager"):
+            with uncompiled(trained):
                 known = evaluate(trained, batches)
             final |= {f"{prefix}train_{name}": value for name, value in known.items()}
-    save_weights(averaged or model, Path(out) / "weights.safetensors")
-    facts = dict(
-        recipe=recipe.label,
-        command=recipe.command,
-        purpose=recipe.purpose,
-        seed=recipe.training.seed,
-        epochs=recipe.training.epochs,
-        config=asdict(recipe),
-        parameters=count_parameters(model),
-        training_flops=training_flops(model, (3, recipe.image_size, recipe.image_size)),
-        data=images.provenance,
-        seconds=sum(row["seconds"] for row in history),
-        final=final,
-        weights="averaged" if averaged else "last",
-    )
-    write_record(out, **facts, **surroundings())
+    shape = 3, recipe.image_size, recipe.image_size
+    data = images.provenance
+    write_run(out, model, averaged, recipe, shape, history, final, data=data)
     return final
 
 
@@ -428,7 +463,6 @@ def run(
             out=out,
             resume=resume,
             should_stop=should_stop,
-            compiled=device == "cuda",
         )
     if len(history) < recipe.training.epochs:
         print(f"stopped; {out} holds the state, --resume goes on from it")
@@ -456,19 +490,26 @@ def recipe_from(config: dict) -> Recipe:
     return Recipe(**(config | parts))
 
 
-def result(record: Record) -> float:
-    """The test accuracy of a record's final epoch, of the weights that it kept."""
+def result(record: Record, figure: str = "test_accuracy") -> float:
+    """A figure of a record's final epoch, of the weights that it kept."""
     prefix = "averaged_" if record.facts["weights"] == "averaged" else ""
-    return record.facts["final"][f"{prefix}test_accuracy"]
+    return record.facts["final"][prefix + figure]
 
 
-def expectation(label: str) -> str:
+def runs_of(label: str, family: str = "") -> list[Record]:
+    """The recorded runs of a recipe, a seed each; `family` begins their names."""
+    found = recorded(f"{family}{label}-")
+    return [record for record in found if record.facts["recipe"] == label]
+
+
+def expectation(
+    label: str, figure: str = "test_accuracy", family: str = ""
+) -> str:
     """What the records say of a recipe: accuracy, minutes and hardware to expect."""
     lines = [
-        f"{result(record):.1%} in {record.facts['seconds'] / 60:.0f} min on "
+        f"{result(record, figure):.1%} in {record.facts['seconds'] / 60:.0f} min on "
         f"{record.facts['hardware']} ({record.facts['epochs']} epochs)"
-        for record in recorded(f"{label}-")
-        if record.facts["recipe"] == label
+        for record in runs_of(label, family)
     ]
     return "; ".join(lines) or "not recorded yet"
 
@@ -478,44 +519,62 @@ def chosen(args: argparse.Namespace) -> Recipe:
     recipe = RECIPES[args.recipe]
     for name in args.change:
         recipe = CHANGES[name](recipe)
-    epochs = args.epochs or recipe.training.epochs
-    training = replace(
-        recipe.training,
-        seed=args.seed,
-        epochs=epochs,
-        lr=args.lr or recipe.training.lr,
-        warmup_epochs=min(recipe.training.warmup_epochs, epochs / 10),
-        accumulate=args.accumulate,
-    )
     return replace(
         recipe,
-        training=training,
+        training=chosen_training(args, recipe.training),
         batch_size=args.batch_size or recipe.batch_size,
         changes=tuple(args.change),
         held_out=args.held_out,
     )
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    program = "python -m vit_edu.cifar10"
-    parser = argparse.ArgumentParser(program, description=main.__doc__)
+def chosen_training(args: argparse.Namespace, config: TrainingConfig) -> TrainingConfig:
+    """A recipe's training with what a command line changes in it."""
+    epochs = args.epochs or config.epochs
+    return replace(
+        config,
+        seed=args.seed,
+        epochs=epochs,
+        lr=args.lr or config.lr,
+        warmup_epochs=min(config.warmup_epochs, epochs / 10),
+        accumulate=args.accumulate,
+    )
+
+
+def training_options(
+    program: str, recipes: Collection[str], default: str, purpose: str | None
+) -> argparse.ArgumentParser:
+    """A command line with what every training command takes."""
+    parser = argparse.ArgumentParser(f"python -m {program}", description=purpose)
     option = parser.add_argument
-    option("--recipe", choices=RECIPES, default="fast")
-    option("--change", choices=CHANGES, action="append", default=[], help="repeatable")
-    option("--no-augment", action="append_const", const="no-augment", dest="change")
+    option("--recipe", choices=recipes, default=default)
     option("--seed", type=int, default=0)
     option("--epochs", type=int, help="instead of the recipe's")
     option("--lr", type=float, help="instead of the recipe's")
     option("--batch-size", type=int, help="instead of the recipe's")
     option("--accumulate", type=int, default=1, help="parts of a batch, to save memory")
-    option("--held-out", action="store_true", help="test on 5,000 training images")
     option("--minutes", type=float, help="stop then; --resume goes on")
-    option("--out", help="folder of the run (default: runs/RECIPE-SEED)")
+    option("--out", help="folder of the run (default: runs/NAME-SEED)")
     option("--resume", action="store_true", help="go on where the run stopped")
     option("--list", action="store_true", help="recipes, and what to expect of them")
     option("--eval", action="store_true", help="measure a run's weights again")
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = training_options("vit_edu.cifar10", RECIPES, "fast", main.__doc__)
+    option = parser.add_argument
+    option("--change", choices=CHANGES, action="append", default=[], help="repeatable")
+    option("--no-augment", action="append_const", const="no-augment", dest="change")
+    option("--held-out", action="store_true", help="test on 5,000 training images")
     return parser.parse_args()
+
+
+def describe_figures(final: dict[str, float]) -> str:
+    """A finished run's accuracies in one line."""
+    names = [name for name in final if name.endswith("accuracy")]
+    return ", ".join(f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names)
 
 
 def main() -> None:
@@ -535,9 +594,7 @@ def main() -> None:
         return
     print(f"{recipe.label}, seed {args.seed}: {recipe.purpose}; writing to {out}")
     if final := run(recipe, out, resume=args.resume, minutes=args.minutes):
-        names = [name for name in final if name.endswith("accuracy")]
-        said = (f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names)
-        print(", ".join(said))
+        print(describe_figures(final))
 
 
 if __name__ == "__main__" and "__file__" in globals():    # not in a notebook

@@ -97,10 +97,10 @@ class DeviceLoader:
                 f"batch_size {batch_size} does not fit {len(images)} images; "
                 f"choose 1 to {len(images)}"
             )
-        if batch_size % repeats:
+        if batch_size % repeats or (repeats > 1 and not shuffle):
             raise ValueError(
-                f"a batch of {batch_size} cannot hold {repeats} views of each image; "
-                "choose a multiple"
+                f"batches of {batch_size} cannot hold {repeats} views of each image; "
+                f"choose a multiple of {repeats}, and shuffle=True"
             )
         self.images, self.labels = images, labels
         self.batch_size, self.shuffle, self.repeats = batch_size, shuffle, repeats

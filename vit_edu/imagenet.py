@@ -26,11 +26,11 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation
 from vit_edu.augment import moving_average, normalise
-from vit_edu.cifar10 import stop_request, tensorboard
+from vit_edu.cifar10 import chosen_training, describe_figures, epoch_report
+from vit_edu.cifar10 import expectation, stop_request, training_options
+from vit_edu.cifar10 import uncompiled, write_run
 from vit_edu.data import data_folder, image_folder
-from vit_edu.model import VisionTransformer, count_parameters
-from vit_edu.records import recorded, surroundings, write_record
-from vit_edu.throughput import describe_speed, training_flops
+from vit_edu.model import VisionTransformer
 from vit_edu.training import Batch, TrainingConfig, predict_logits, seed_for, train
 from vit_edu.weights import load_model, load_state, read_weights, save_weights
 from vit_edu.weights import unwrapped
@@ -221,20 +221,6 @@ def without_augmentation(recipe: Recipe) -> Recipe:
     """The same recipe with the middle of each image, as it is."""
     changes = (*recipe.changes, "no-augment")
     return replace(recipe, augmentation=BASIC, smallest_crop=None, changes=changes)
-
-
-def expectation(label: str) -> str:
-    """What our own records say of a recipe."""
-    lines = []
-    for record in recorded(f"imagenet-{label}-"):
-        facts = record.facts
-        if facts["recipe"] == label:
-            prefix = "averaged_" if facts["weights"] == "averaged" else ""
-            lines.append(
-                f"{facts['final'][prefix + 'val_accuracy']:.1%} in "
-                f"{facts['seconds'] / 60:.0f} min on {facts['hardware']}"
-            )
-    return "; ".join(lines) or "not recorded yet"
 
 
 def photo_folder(root: str | os.PathLike) -> Path:
@@ -471,6 +457,10 @@ class Group:
             dist.all_reduce(values, group=self.control)
         return values
 
+    def mean(self, value: float) -> float:
+        """The mean of a number over all processes."""
+        return float(self.total(torch.tensor(value).double())) / self.world
+
 
 @contextmanager
 def process_group() -> Iterator[Group]:
@@ -554,7 +544,8 @@ def validate(model: nn.Module, batches: DataLoader, group: Group) -> dict[str, f
 
     sums = torch.zeros(3, dtype=torch.float64)    # loss, right answers, images
     if len(batches.sampler):
-        logits, labels = predict_logits(unwrapped(model), prepared())
+        with uncompiled(unwrapped(model)):    # other shapes than training's
+            logits, labels = predict_logits(unwrapped(model), prepared())
         loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
         right = (logits.argmax(dim=1) == labels).sum()
         sums = torch.stack([loss.double(), right.double(), torch.tensor(len(labels))])
@@ -569,11 +560,16 @@ class Keeper:
     reports is its last epoch.
     """
 
-    def __init__(self, model: nn.Module, out: str | os.PathLike, last: int) -> None:
-        self.model, self.out, self.last, self.best = model, Path(out), last, -1.0
+    def __init__(
+        self, model: nn.Module, out: str | os.PathLike | None, last: int
+    ) -> None:
+        self.model, self.last, self.best = model, last, -1.0
+        self.out = out and Path(out)    # None: nothing is kept
 
     def __call__(self, row: dict[str, float]) -> None:
         """Called after each epoch with its row."""
+        if self.out is None:
+            return
         if self.last:
             path = self.out / f"weights-epoch-{row['epoch']:04d}.safetensors"
             save_weights(self.model, path)
@@ -617,6 +613,27 @@ def same_folder(group: Group, state: Path) -> None:
         )
 
 
+def in_parallel(model: nn.Module, group: Group) -> nn.Module:
+    """The model as it is trained: compiled on a GPU, gradients averaged by DDP."""
+    on_gpu = group.device.type == "cuda"
+    if on_gpu:
+        model.compile()
+    if group.world == 1:
+        return model
+    places = [group.device.index] if on_gpu else None
+    return DistributedDataParallel(model, device_ids=places)
+
+
+def adapted(recipe: Recipe, steps_per_epoch: int) -> TrainingConfig:
+    """The recipe's training; on a set smaller than ImageNet its warm-up is cut.
+
+    To a tenth of all steps, if it were longer.
+    """
+    epochs = recipe.training.epochs
+    warmup = min(recipe.warmup_steps / steps_per_epoch, epochs / 10)
+    return replace(recipe.training, warmup_epochs=warmup)
+
+
 def fit(
     model: nn.Module,
     recipe: Recipe,
@@ -636,35 +653,22 @@ def fit(
 
     All processes end with the same weights. The others are as in `run`.
     """
-    data, shape = Path(data), (3, recipe.model["img_size"], recipe.model["img_size"])
     options = dict(workers=workers_for(workers), skip_unreadable=skip_unreadable)
-    train_loader, val_loader = make_loaders(recipe, data, group, **options)
-    classes = len(train_loader.dataset.classes)
-    warmup = recipe.warmup_steps / len(train_loader)
-    warmup = min(warmup, recipe.training.epochs / 10)    # for sets smaller than ImageNet
-    config = replace(recipe.training, warmup_epochs=warmup)
+    train_loader, val_loader = make_loaders(recipe, Path(data), group, **options)
+    config, pictures = adapted(recipe, len(train_loader)), train_loader.dataset
+    classes, shape = len(pictures.classes), (3, pictures.size, pictures.size)
     averaged = moving_average(model, recipe.average) if recipe.average else None
     augment = Augment(recipe.augmentation, MEAN, STD, classes, config.epochs)
-    flops = training_flops(model, shape)
     optimizer = layer_decayed(model, config, layer_decay) if layer_decay else None
-    shown = tensorboard(out) if group.leads else lambda row: None
-    keeper = Keeper(averaged or model, out, keep) if out and group.leads else None
+    keeper = Keeper(averaged or model, out, keep)
+    report = epoch_report(model, shape, out if group.leads else None, group.world)
     if out:
         same_folder(group, Path(out) / "state.pt")
-    if group.device.type == "cuda":
-        model.compile()
-    if group.world > 1:
-        places = [group.device.index] if group.device.type == "cuda" else None
-        model = DistributedDataParallel(model, device_ids=places)
 
-    def report(row: dict[str, float]) -> None:
-        if not group.leads:
-            return
-        rate = row["images_per_second"] * group.world
-        speed = describe_speed(rate, flops, group.device, group.world)
-        print(f"           {speed}", flush=True)
-        shown(row)
-        if keeper:
+    def after_epoch(row: dict[str, float]) -> None:
+        """The speed in all, and the weights to keep: one process sees to them."""
+        if group.leads:
+            report(row)
             keeper(row)
 
     def all_stop() -> bool:
@@ -673,21 +677,22 @@ def fit(
         return bool(group.total(torch.tensor([asked]).int()))
 
     history = train(
-        model,
+        in_parallel(model, group),
         train_loader,
         config,
         evaluate=lambda model: validate(model, val_loader, group),
         prepare_batch=Apart(augment, group.rank),
         averaged=averaged,
-        after_epoch=report,
+        after_epoch=after_epoch,
         should_stop=all_stop,
         out=out,
         resume=resume,
         save_every=save_every,
         optimizer=optimizer,
         leads=group.leads,
+        overall=group.mean,
         identity={
-            "images": len(train_loader.dataset),
+            "images": len(pictures),
             "classes": classes,
             "batch_size": recipe.batch_size,
             "augmentation": asdict(recipe.augmentation),
@@ -717,10 +722,9 @@ def finish(
     out: str | os.PathLike,
     workers: int | None = None,
 ) -> dict:
-    """Measure the final model on training images, write its weights and the record.
+    """Measure the final model on training images, and write the run; final figures.
 
-    On up to 10,000 of them, chosen at random, as they are. `weights.safetensors` holds
-    the averaged weights if there are any.
+    On up to 10,000 of them, chosen at random, as they are.
     """
     known = Pictures(data / "train", recipe.model["img_size"], smallest=None)
     chance = torch.Generator().manual_seed(0)
@@ -734,25 +738,9 @@ def finish(
             for name, value in figures.items():
                 final[prefix + name.replace("val", "train")] = value
     if group.leads:
-        save_weights(averaged or model, Path(out) / "weights.safetensors")
-        shape = (3, known.size, known.size)
-        write_record(
-            out,
-            recipe=recipe.label,
-            command=recipe.command,
-            purpose=recipe.purpose,
-            seed=recipe.training.seed,
-            epochs=recipe.training.epochs,
-            processes=group.world,
-            config=asdict(recipe),
-            parameters=count_parameters(unwrapped(model)),
-            training_flops=training_flops(unwrapped(model), shape),
-            data=describe_data(data),
-            seconds=sum(row["seconds"] for row in history),
-            final=final,
-            weights="averaged" if averaged else "last",
-            **surroundings(),
-        )
+        facts = dict(data=describe_data(data), processes=group.world)
+        shape = 3, known.size, known.size
+        write_run(out, model, averaged, recipe, shape, history, final, **facts)
     return final
 
 
@@ -868,13 +856,7 @@ def chosen(args: argparse.Namespace) -> Recipe:
     recipe = RECIPES[args.recipe]
     if args.no_augment:
         recipe = without_augmentation(recipe)
-    training = replace(
-        recipe.training,
-        seed=args.seed,
-        epochs=args.epochs or recipe.training.epochs,
-        lr=args.lr or recipe.training.lr,
-        accumulate=args.accumulate,
-    )
+    training = chosen_training(args, recipe.training)
     model, changes = dict(recipe.model), list(recipe.changes)
     for name, value in dict(pool=args.pool, n_registers=args.registers).items():
         if value:
@@ -887,29 +869,18 @@ def chosen(args: argparse.Namespace) -> Recipe:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m vit_edu.imagenet", description=main.__doc__)
+    parser = training_options("vit_edu.imagenet", RECIPES, "imagenette", main.__doc__)
     option = parser.add_argument
     option("--data", help="folder with train/ and val/ (default: Imagenette)")
-    option("--recipe", choices=RECIPES, default="imagenette")
     option("--no-augment", action="store_true", help="the middle of each image, as it is")
     option("--pool", choices=["cls", "mean"], help="instead of the recipe's")
     option("--registers", type=int, help="instead of the recipe's")
-    option("--seed", type=int, default=0)
-    option("--epochs", type=int, help="instead of the recipe's")
-    option("--lr", type=float, help="instead of the recipe's")
-    option("--batch-size", type=int, help="of all processes together")
-    option("--accumulate", type=int, default=1, help="parts of a batch, to save memory")
     option("--workers", type=int, help="reading processes for each that trains")
     option("--weights", help="a safetensors file to begin with")
     option("--layer-decay", type=float, help="of the rate, for fine-tuning: 0.75")
     option("--skip-unreadable", action="store_true", help="take the next image instead")
-    option("--out", help="folder of the run (default: runs/imagenet-RECIPE-SEED)")
-    option("--resume", action="store_true", help="go on where the run stopped")
     option("--save-every", type=int, help="steps between states, besides each epoch's")
     option("--keep", type=int, default=0, help="epochs whose weights are kept")
-    option("--minutes", type=float, help="stop then; --resume goes on")
-    option("--list", action="store_true", help="recipes, and what to expect of them")
-    option("--eval", action="store_true", help="measure a run's weights again")
     return parser.parse_args()
 
 
@@ -921,7 +892,8 @@ def main() -> None:
             print(f"{recipe.name}: {recipe.purpose}\n  {recipe.command}")
             published = f"{recipe.accuracy or 'nothing'} published"
             print(f"  {recipe.hardware}, {recipe.hours}; {published}")
-            print(f"  ours: {expectation(recipe.label)}")
+            ours = expectation(recipe.label, "val_accuracy", "imagenet-")
+            print(f"  ours: {ours}")
         return
     recipe = chosen(args)
     data = Path(args.data) if args.data else small_imagenet()
@@ -938,9 +910,7 @@ def main() -> None:
         print(text, flush=True)
     final = run(recipe, data, out, **options)
     if final and leads:
-        names = [name for name in final if name.endswith("accuracy")]
-        figures = (f"{name.replace('_', ' ')} {final[name]:.2%}" for name in names)
-        print(", ".join(figures))
+        print(describe_figures(final))
 
 
 if __name__ == "__main__" and "__file__" in globals():    # not in a notebook

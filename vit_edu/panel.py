@@ -5,7 +5,7 @@ Written by tools/export.py from book/text/13_predict.md: edit that file, then `m
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -15,39 +15,59 @@ from torch import Tensor, nn
 
 from vit_edu.attention_maps import attention_maps, patch_map, ranks, rollout
 from vit_edu.attention_maps import to_picture
-from vit_edu.predict import class_name, prepare, preparation_of
+from vit_edu.inspection import silenced
+from vit_edu.patches import Size, to_pair
+from vit_edu.predict import Preparation, class_name, prepare, preparation_of
 from vit_edu.weights import unwrapped
 
 
 @contextmanager
-def changed(
-    model: nn.Module, temperature: float = 1.0, off: tuple[int, int] | None = None
-) -> Iterator[None]:
-    """For a while: attention's scores divided by `temperature`, one head silent.
+def softened(model: nn.Module, temperature: float) -> Iterator[None]:
+    """For a while, attention's scores are divided by `temperature`, in every block."""
 
-    `off`: (block, head), from 0. Nothing of it remains, also after an error.
-    """
-    vit, hooks = unwrapped(model), []
-
-    def soften(layer: nn.Module, inputs: tuple[Tensor], qkv: Tensor) -> Tensor:
+    def divide(layer: nn.Module, inputs: tuple[Tensor], qkv: Tensor) -> Tensor:
         q, k, v = qkv.chunk(3, dim=-1)                   # (B, N, D) each
         return torch.cat([q / temperature, k, v], dim=-1)
 
-    def silence(layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        heads = inputs[0].unflatten(-1, (n_heads, -1)).clone()    # (B, N, h, d)
-        heads[:, :, off[1]] = 0
-        return (heads.flatten(2),)
-
+    layers = [block.attn.qkv for block in unwrapped(model).blocks]
+    hooks = [layer.register_forward_hook(divide) for layer in layers]
     try:
-        for block in vit.blocks:
-            hooks.append(block.attn.qkv.register_forward_hook(soften))
-        if off:
-            layer, n_heads = vit.blocks[off[0]].attn, vit.config["n_heads"]
-            hooks.append(layer.proj.register_forward_pre_hook(silence))
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def without_patches(x: Tensor, place: Tensor, patch_size: Size, n: int) -> Tensor:
+    """Images (B, C, H, W) whose `n` first patches by `place` (B, rows, columns) are 0.
+
+    0 is the mean colour of a normalised image.
+    """
+    height, width = to_pair(patch_size)
+    shown = (place >= n).repeat_interleave(height, 1).repeat_interleave(width, 2)
+    return x * shown[:, None].to(x)                      # (B, C, H, W)
+
+
+def compare(
+    x: Tensor, grid: Tensor, before: Tensor, after: Tensor, known: Preparation
+) -> Figure:
+    """A picture (C, H, W), its map, and the likeliest classes of two predictions."""
+    best = torch.maximum(before, after).topk(min(5, len(before))).indices.tolist()
+    figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.3), layout="constrained")
+    axes[0].imshow(to_picture(x, known.mean, known.std).numpy(), cmap="gray")
+    axes[1].imshow(grid.numpy(), cmap="viridis", vmin=0)
+    for values, shift, name in (before, -0.2, "as it was"), (after, 0.2, "changed"):
+        places = [i + shift for i in range(len(best))]
+        axes[2].barh(places, values[best].tolist(), 0.38, label=name)
+    names = [class_name(known.classes, i)[:16] for i in best]
+    axes[2].set(yticks=range(len(best)), yticklabels=names, xlim=(0, 1))
+    axes[2].invert_yaxis()
+    axes[2].legend(fontsize=8)
+    for axis, title in zip(axes, ("picture", "rollout", "probability")):
+        axis.set_title(title)
+    for axis in axes[:2]:
+        axis.axis("off")
+    return figure
 
 
 class Panel:
@@ -118,44 +138,22 @@ class Panel:
         chance = torch.Generator().manual_seed(0)
         noise = torch.rand(seen.shape, generator=chance)
         place = ranks(order.get(self.order.value, noise).cpu())
-        height, width = self.vit.patch_embed.patch_size
-        shown = (place >= self.hidden.value).repeat_interleave(height, 1)
-        shown = shown.repeat_interleave(width, 2)[:, None]       # (1, 1, H, W)
-        x = x * shown.to(x)                                      # 0: the mean colour
-        with changed(self.model, self.temperature.value, self.off.value):
-            maps, after = attention_maps(self.model, x)
+        x = without_patches(x, place, self.vit.patch_embed.patch_size, self.hidden.value)
+        with softened(self.model, self.temperature.value):
+            off = self.off.value
+            with silenced(self.model, *off) if off else nullcontext():
+                maps, after = attention_maps(self.model, x)
         grid = patch_map(rollout(maps)[-1], self.model)[0]
         before, after = (y[0].float().softmax(dim=0).cpu() for y in (logits, after))
         return x[0].cpu(), grid.cpu(), before, after
 
-    def draw(self) -> Figure:
-        """Picture, map, and the likeliest classes before and after the changes."""
-        x, grid, before, after = self.state()
-        best = torch.maximum(before, after).topk(min(5, len(before))).indices.tolist()
-        figure, axes = plt.subplots(1, 3, figsize=(6.4, 2.3), layout="constrained")
-        shown = to_picture(x, self.known.mean, self.known.std)
-        axes[0].imshow(shown.numpy(), cmap="gray")
-        axes[0].set_title("picture")
-        axes[1].imshow(grid.numpy(), cmap="viridis", vmin=0)
-        axes[1].set_title("rollout")
-        for values, shift, name in (before, -0.2, "as it was"), (after, 0.2, "changed"):
-            places = [i + shift for i in range(len(best))]
-            axes[2].barh(places, values[best].tolist(), 0.38, label=name)
-        names = [class_name(self.known.classes, i)[:16] for i in best]
-        axes[2].set(yticks=range(len(best)), yticklabels=names, xlim=(0, 1))
-        axes[2].invert_yaxis()
-        axes[2].legend(fontsize=8)
-        axes[2].set_title("probability")
-        for axis in axes[:2]:
-            axis.axis("off")
-        said = [f"{class_name(self.known.classes, int(p.argmax()))} {p.max():.2f}"
-                for p in (before, after)]
-        self.text.value = f"as it was: {said[0]}; changed: {said[1]}"
-        return figure
-
     def update(self, change: dict | None = None) -> None:
         """Run the model and show the result."""
-        figure, file = self.draw(), io.BytesIO()
+        x, grid, *predictions = self.state()
+        said = [f"{class_name(self.known.classes, int(p.argmax()))} {p.max():.2f}"
+                for p in predictions]
+        self.text.value = f"as it was: {said[0]}; changed: {said[1]}"
+        figure, file = compare(x, grid, *predictions, self.known), io.BytesIO()
         figure.savefig(file, format="png", dpi=100)
         plt.close(figure)
         self.image.value = file.getvalue()

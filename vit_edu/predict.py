@@ -115,6 +115,8 @@ class Preparation:
     mean: Moments
     std: Moments
     classes: Sequence[str] | Mapping[int, str] | None = None
+
+
 CIFAR10 = Preparation(
     CIFAR10_MEAN,
     CIFAR10_STD,

@@ -303,6 +303,7 @@ def train(
     identity: dict | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     leads: bool = True,
+    overall: Callable[[float], float] = float,
 ) -> list[dict[str, float]]:
     """Train `model`, where it is, on `batches` of (images, labels), e.g. a DataLoader.
 
@@ -319,6 +320,7 @@ def train(
         besides the settings and the model's: the data, the recipe
     optimizer: instead of `make_optimizer`'s; a group's `lr_scale` multiplies its rate
     leads: False where another process writes the files and tells of the progress
+    overall: from this process's mean training loss to that of all that train together
 
     Returns a row of figures for each epoch. The loop seeds torch's generators, the
     loader's own included, by `config.seed` and the place in the run, so that a run that
@@ -338,7 +340,7 @@ def train(
                 return state.history
             if save_every and state.step % save_every == 0:
                 state.save()
-        row = end_epoch(state, evaluate)
+        row = end_epoch(state, evaluate, overall)
         if leads:
             print(describe(row, config.epochs), flush=True)
         if path and leads:
@@ -381,12 +383,14 @@ def begin(state: TrainingState, batches: Iterable[Batch], resume: bool) -> None:
     state.save()    # now, not after an epoch, is the time to find that it cannot be
 
 
-def end_epoch(state: TrainingState, evaluate: Callable | None) -> dict[str, float]:
+def end_epoch(
+    state: TrainingState, evaluate: Callable | None, overall: Callable[[float], float]
+) -> dict[str, float]:
     """Evaluate, and close the epoch with a row of figures."""
     row = {
         "epoch": len(state.history) + 1,
         "lr": state.optimizer.param_groups[0]["lr"],
-        "train_loss": torch.stack(state.losses).mean().item(),
+        "train_loss": overall(torch.stack(state.losses).mean().item()),
     }
     models = {"": state.model}
     if state.averaged:
