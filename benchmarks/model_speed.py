@@ -10,12 +10,14 @@ the ratio to the faster of the other two, and peak memory, measured in a process
 """
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import timm
 import torch
@@ -23,6 +25,7 @@ import torch.nn.functional as F
 import torchvision
 
 from vit_edu import count_macs, create_vit
+from vit_edu.records import surroundings, write_record
 from vit_edu.throughput import peak_tflops
 
 SIZES = {
@@ -99,8 +102,9 @@ def measured_apart(*arguments) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def compare(size: str, batch: int, rounds: int, compiled: bool) -> None:
-    """Print the table of one model size."""
+def compare(size: str, batch: int, rounds: int, compiled: bool, memory: dict) -> list[dict]:
+    """Print the table of one model size; its rows."""
+    rows = []
     works = {who: Work(who, size, batch, compiled) for who in WHO}
     flops = 2 * sum(count_macs(works["ours"].model).values()) * batch
     peak = peak_tflops(DEVICE)
@@ -117,18 +121,21 @@ def compare(size: str, batch: int, rounds: int, compiled: bool) -> None:
         for who in WHO:
             rate = passes * flops / median[who] / 1e12
             used = f"  MFU {rate / peak:4.0%}" if peak else ""
-            memory = measured_apart(who, size, batch, mode, compiled)
+            gigabytes = memory[size, mode, who]
             print(
                 f"{size}  {mode:13s}  {who:11s}  {batch / median[who]:8.1f} images/s  "
-                f"{rate:7.3f} TFLOP/s{used}  {memory:5.2f} GB",
+                f"{rate:7.3f} TFLOP/s{used}  {gigabytes:5.2f} GB",
                 flush=True,
             )
+            rows.append(dict(model=size, mode=mode, who=who, images_per_second=batch / median[who], tflops=rate,
+                             mfu=rate / peak if peak else None, gigabytes=gigabytes, seconds=seconds[who]))  # fmt: skip
         ratios = [min(a, b) / c for a, b, c in zip(seconds["timm"], seconds["torchvision"], seconds["ours"])]
         fastest = min(median["timm"], median["torchvision"])
         print(
             f"{size}  {mode:13s}  ours is {fastest / median['ours']:.2f} times as fast as the faster of the two "
             f"(round by round: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f})"
         )
+    return rows
 
 
 def main() -> None:
@@ -137,6 +144,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128 if DEVICE.type == "cuda" else 2)
     parser.add_argument("--rounds", type=int, default=30 if DEVICE.type == "cuda" else 9)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--out", type=Path, help="folder for a record of the run")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory:
@@ -144,8 +152,25 @@ def main() -> None:
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}; torch {torch.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}; "
           f"batch {args.batch}, {'compiled' if args.compile else 'eager'}")  # fmt: skip
-    for size in args.models:
-        compare(size, args.batch, args.rounds, args.compile)
+    if args.out and args.out.exists():
+        sys.exit(f"{args.out} is there already; nothing is overwritten")
+    # Memory first: a process that has grown hands its peak on to those that it starts.
+    started, kinds = time.perf_counter(), itertools.product(args.models, ("forward", "training step"), WHO)
+    memory = {(s, mode, who): measured_apart(who, s, args.batch, mode, args.compile) for s, mode, who in kinds}
+    tables = [compare(size, args.batch, args.rounds, args.compile, memory) for size in args.models]
+    if args.out:
+        args.out.mkdir(parents=True)
+        write_record(
+            args.out,
+            purpose="speed and memory of our ViT beside timm's and torchvision's",
+            command="python benchmarks/model_speed.py" + " --compile" * args.compile,
+            config={"batch": args.batch, "rounds": args.rounds, "compiled": args.compile},
+            precision="bfloat16" if DEVICE.type == "cuda" else "float32",
+            seconds=time.perf_counter() - started,
+            rows=[row for rows in tables for row in rows],
+            timm=timm.__version__,
+            **surroundings(),
+        )
 
 
 if __name__ == "__main__":

@@ -495,7 +495,7 @@ def test_the_program_writes_a_record_that_can_be_adopted(shelf, tmp_path, monkey
     assert facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()
     labels, x = digits32().test_labels[:20], am.to_input(digits32().test_images[:20])
     guesses = am.load_recorded("small-0")(x).argmax(dim=1)
-    assert facts["final"]["accuracy"] == pytest.approx((guesses == labels).float().mean().item())
+    assert facts["accuracy"] == pytest.approx((guesses == labels).float().mean().item())
     (out / "run.json").write_text(json.dumps(facts | {"commit": "0123456789ab"}))
     record.check(out)
 

@@ -4,6 +4,8 @@ import builtins
 import dis
 import importlib.util
 import inspect
+import json
+import re
 import shutil
 import sys
 import textwrap
@@ -15,6 +17,7 @@ import check
 import export
 import nbformat
 import pytest
+import record
 import setup_env
 import sync
 from chapters import ChapterError
@@ -417,6 +420,49 @@ def test_check_notices_errors_and_pictures_without_words(synced):
     assert "03_third.ipynb, cell 4 shows a picture" in problem
     plant(synced, "book/03_third.ipynb", "raises-exception", "other-tag")
     assert any("holds an error: ZeroDivisionError" in found for found in check.outputs_are_clean(synced))
+
+
+# Adopting a run into the package
+
+
+def run_folder(parent, table="epoch,train_loss\n1,0.5\n2,0.4\n", **changes):
+    """A finished training run of two epochs; `changes` of its facts, None takes one away."""
+    facts = dict(recipe="small", seed=0, epochs=2, config={}, data="none", seconds=1.0, final={"epoch": 2})
+    facts |= dict(commit="0123456789ab", versions={}, hardware="none") | changes
+    folder = parent / "runs" / "small-0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({k: v for k, v in facts.items() if v is not None}))
+    if table:
+        (folder / "metrics.csv").write_text(table)
+    return folder
+
+
+MEASUREMENT = dict(recipe=None, seed=None, epochs=None, data=None, final=None)
+
+
+@pytest.mark.parametrize("facts", [{}, dict(table="tokens\n65\n", **MEASUREMENT), dict(table="", **MEASUREMENT)])
+def test_runs_and_measurements_are_adopted(facts, tmp_path):
+    run = run_folder(tmp_path, **facts)
+    record.check(run)
+    adopted = record.adopt(run, weights=False, to=tmp_path / "recorded")
+    assert adopted == tmp_path / "recorded" / "small-0"
+    assert {p.name: p.read_text() for p in adopted.iterdir()} == {p.name: p.read_text() for p in run.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "facts, message",
+    [
+        (dict(final=None), "says nothing of final"),
+        (dict(hardware=None, **MEASUREMENT, table=""), "says nothing of hardware"),
+        (dict(commit="0123456789ab+changes"), "commit the code, then run it again"),
+        (dict(epochs=3), "3 epochs were to be, 2 are in metrics.csv"),
+        (dict(table=""), "2 epochs were to be, 0 are in metrics.csv"),
+        (dict(final={"epoch": 1}), "final figures are of epoch 1"),
+    ],
+)
+def test_what_is_not_complete_is_not_adopted(facts, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        record.check(run_folder(tmp_path, **facts))
 
 
 # The environment's repair

@@ -1,4 +1,4 @@
-"""Adopt finished training runs into the package: `python tools/record.py RUN [RUN ...] [--weights]`.
+"""Adopt finished runs into the package: `python tools/record.py RUN [RUN ...] [--weights]`.
 
 A run's folder becomes vit_edu/recorded/<its name>, if each run named is complete and says which commit made it.
 """
@@ -14,18 +14,23 @@ import torch
 from vit_edu.records import RECORDED, read_record
 from vit_edu.weights import load_model, save_weights
 
-FACTS = {"recipe", "seed", "epochs", "config", "data", "seconds", "final", "commit", "versions", "hardware"}
+FACTS = {"config", "seconds", "commit", "versions", "hardware"}
+TRAINED = {"recipe", "seed", "epochs", "data", "final"}  # more facts, of a training run
 LIMIT = 6_000_000  # bytes of weights that a run may add to the package
 
 
 def check(run: Path) -> None:
     """ValueError unless the run is complete and its commit is known."""
     record = read_record(run)
-    if missing := FACTS - record.facts.keys():
+    trained = "epochs" in record.facts or any("epoch" in row for row in record.metrics)  # else it measured
+    if missing := (FACTS | (TRAINED if trained else set())) - record.facts.keys():
         raise ValueError(f"run.json says nothing of {', '.join(sorted(missing))}")
-    epochs, final, rows = record.facts["epochs"], record.facts["final"].get("epoch"), len(record.metrics)
-    if not epochs == final == rows:
-        raise ValueError(f"{epochs} epochs were to be, {rows} are in metrics.csv, final figures are of epoch {final}")
+    if trained:
+        epochs, final, rows = record.facts["epochs"], record.facts["final"].get("epoch"), len(record.metrics)
+        if not epochs == final == rows:
+            raise ValueError(
+                f"{epochs} epochs were to be, {rows} are in metrics.csv, final figures are of epoch {final}"
+            )
     if not re.fullmatch(r"[0-9a-f]{7,40}", record.facts["commit"]):
         raise ValueError(f"its commit is {record.facts['commit']!r}: commit the code, then run it again")
 
@@ -37,7 +42,8 @@ def adopt(run: Path, weights: bool, to: Path = RECORDED) -> Path:
         new = Path(temporary, run.name)
         new.mkdir()
         for name in "run.json", "metrics.csv":
-            shutil.copyfile(run / name, new / name)
+            if (run / name).exists():
+                shutil.copyfile(run / name, new / name)
         if weights:
             path = new / "weights.safetensors"
             save_weights(load_model(run / path.name), path, torch.float16)

@@ -527,17 +527,15 @@ def record_faithfulness(
         recipe="faithfulness",
         command=f"python -m vit_edu.attention_maps --model {name}",
         seed=seed,
-        epochs=0,    # nothing is trained
         config={"model": name, "images": len(x), "every": every},
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         data=f"{images.provenance}; its first {len(x):,} test images",
         seconds=time.perf_counter() - begin,
         shares=shares.tolist(),
         kinds=kinds,
-        final={"epoch": 0, "accuracy": accuracy},
+        accuracy=accuracy,
         **surroundings(),
     )
-    (Path(out) / "metrics.csv").write_text("epoch\n")
     return kinds
 
 

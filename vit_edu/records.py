@@ -69,7 +69,7 @@ def write_record(out: str | os.PathLike, **facts) -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """A training run as it was: its facts, and a row of figures for each epoch."""
+    """A run as it was: its facts, and a row of figures for each epoch, if it trained."""
 
     name: str
     facts: dict
@@ -77,11 +77,12 @@ class Record:
 
 
 def read_record(folder: str | os.PathLike) -> Record:
-    """Read `run.json` and `metrics.csv` from the folder of a run."""
-    folder = Path(folder)
+    """Read `run.json`, and `metrics.csv` if there is one, from the folder of a run."""
+    folder, rows = Path(folder), []
     facts = json.loads((folder / "run.json").read_text())
-    with open(folder / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    if (table := folder / "metrics.csv").exists():
+        with open(table, newline="") as file:
+            rows = list(csv.DictReader(file))
     metrics = [{name: float(value) for name, value in row.items()} for row in rows]
     return Record(folder.name, facts, metrics)
 
