@@ -2,6 +2,7 @@
 
 import builtins
 import dis
+import importlib
 import importlib.util
 import inspect
 import json
@@ -496,3 +497,26 @@ def test_repair_is_written_verified_and_taken_away(tmp_path):
     with pytest.raises(RuntimeError, match="did not help"):
         setup_env.repair(tmp_path, lambda: MISMATCH)
     assert list(tmp_path.iterdir()) == []
+
+
+# The map from the paper to the code
+
+
+def test_the_map_names_what_exists_and_the_chapter_that_writes_it():
+    """Each `module.name`, and the argument after it, exists; one of the row's chapters writes the module."""
+    text, found = (ROOT / "book" / "paper_to_code.md").read_text("utf-8"), []
+    writer = {name: twin.stem for twin in chapters.twins() for name in export.modules(twin)}
+    for row in text.splitlines():
+        named = set()
+        for module, path, argument in re.findall(r"`([a-z_0-9]+)\.([\w.]+)`(?:: `(\w+)`)?", row):
+            thing = importlib.import_module(f"vit_edu.{module}")
+            for part in path.split("."):
+                thing = getattr(thing, part)
+            if argument:
+                owner = getattr(importlib.import_module(f"vit_edu.{module}"), path.split(".")[0])
+                assert argument in inspect.signature(owner).parameters, (path, argument)
+            named.add(writer[module])
+            found.append(path)
+        if linked := set(re.findall(r"\{doc\}`(\d\d_\w+)`", row)) if named else None:
+            assert linked & named, row
+    assert len(found) > 40
