@@ -118,10 +118,9 @@ def test_components_of_filters_that_are_all_alike_or_not_finite():
 # Positions
 
 
-@each_variant
-def test_position_similarity_against_loops(variant):
-    if variant.get("positions") == "none":
-        pytest.skip("refused: the next test")
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "no positions"])
+def test_position_similarity_against_loops(name):
+    variant = VARIANTS[name]
     model = small_vit(**variant)
     found = ins.position_similarity(model)
     assert found.shape == (6, 2, 3) and not found.requires_grad
@@ -178,6 +177,17 @@ def test_read_outs_and_their_similarity(variant):
         for j in range(4):
             cosine = torch.cosine_similarity(found[i], found[j], dim=-1).mean()
             assert table[i, j].item() == pytest.approx(cosine.item(), abs=1e-5)
+
+
+@each_variant
+def test_early_logits_are_those_of_a_shorter_model(variant):
+    model = small_vit(**variant)
+    early = ins.early_logits(model.train(), IMAGES)
+    assert early.shape == (4, 3, 5) and model.training and not early.requires_grad
+    for depth in range(4):
+        shorter = copy.deepcopy(model).eval()
+        shorter.blocks = shorter.blocks[:depth]
+        torch.testing.assert_close(early[depth], shorter(IMAGES))
 
 
 # Heads

@@ -5,7 +5,6 @@ import functools
 import importlib
 import io
 import json
-import sys
 
 import numpy as np
 import onnxruntime

@@ -525,7 +525,8 @@ def record_faithfulness(
     write_record(
         out,
         recipe="faithfulness",
-        command=f"python -m vit_edu.attention_maps --model {name}",
+        command=f"python -m vit_edu.attention_maps --model {name} --images {len(x)} "
+        f"--every {every} --seed {seed}",
         seed=seed,
         config={"model": name, "images": len(x), "every": every},
         weights_sha256=hashlib.sha256(weights).hexdigest(),

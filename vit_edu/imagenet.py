@@ -157,8 +157,8 @@ RECIPES["vit_s16_90ep"] = Recipe(
         erasing=0, repeats=1, head="tanh layer", validation="1 % of train",
     ),
     differences=dict(
-        weight_decay="optax multiplies it by the schedule alone, torch by the "
-        "rate as well: 1e-4 there is 0.1 here, at a rate of 1e-3",
+        weight_decay="big_vision multiplies it by the schedule alone, torch by "
+        "the rate as well: 1e-4 there is 0.1 here, at a rate of 1e-3",
         magnitude="10 of big_vision's 10 is stronger than 10 of torchvision's 30",
         head=NO_HEAD,
         validation="the whole train folder is trained on, val is tested on",

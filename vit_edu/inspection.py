@@ -17,6 +17,7 @@ from vit_edu.attention_maps import (
     checked_vit,
     evaluation,
 )
+from vit_edu.model import VisionTransformer
 from vit_edu.patches import Size, grid_shape, to_pair
 
 
@@ -114,13 +115,29 @@ def residual_stream(model: nn.Module, images: Tensor) -> Tensor:
     return tokens
 
 
+def pooled(vit: VisionTransformer, tokens: Tensor) -> Tensor:
+    """The class token, or the patches' mean: (..., prefix + N, D) to (..., D)."""
+    if vit.pool == "cls":
+        return tokens[..., 0, :]
+    return tokens[..., vit.n_prefix :, :].mean(dim=-2)
+
+
+@torch.no_grad()
+def early_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits if the encoder ended before the first block, and after each.
+
+    (L + 1, B, K); the last are the model's own. Norm and head were trained for the
+    last step alone: earlier ones are readable as far as the stream keeps its code.
+    """
+    vit = checked_vit(model)
+    tokens = residual_stream(vit, images)                  # (L+1, B, prefix+N, D)
+    with evaluation(vit):
+        return vit.head(vit.fc_norm(pooled(vit, vit.norm(tokens))))
+
+
 def read_outs(model: nn.Module, images: Tensor) -> Tensor:
     """The class token, or the patches' mean, at each step: (L + 1, B, D)."""
-    vit = checked_vit(model)
-    stream = residual_stream(vit, images)                  # (L+1, B, prefix+N, D)
-    if vit.pool == "cls":
-        return stream[:, :, 0]                             # (L+1, B, D)
-    return stream[:, :, vit.n_prefix :].mean(dim=2)        # (L+1, B, D)
+    return pooled(checked_vit(model), residual_stream(model, images))
 
 
 def read_out_similarity(model: nn.Module, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Written by tools/export.py from book/text/13_predict.md: edit that file, then `m
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -331,7 +332,11 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
     vit = unwrapped(model)
     weight = next(vit.parameters())
     x = weight.new_zeros(2, vit.config["in_channels"], *vit.patch_embed.img_size)
-    with evaluation(vit), written_beside(path) as temporary:
+    with (
+        evaluation(vit),
+        written_beside(path) as temporary,
+        warnings.catch_warnings(action="ignore", category=FutureWarning),
+    ):
         torch.onnx.export(
             vit,
             (x,),
