@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from vit_edu import VisionTransformer, patchify
-from vit_edu.widgets import AttentionExplorer, PatchExplorer, PositionExplorer
+from vit_edu.widgets import AttentionExplorer, DigitReader, PatchExplorer, PositionExplorer, SoftmaxTemperature
 from vit_edu.widgets.component import viridis
 
 HEAD = (
@@ -189,14 +189,14 @@ def test_weights_equal_pytorch(show, arguments):
 
 
 def test_what_is_drawn_is_the_model(show):
-    """The pixels of the map, of the tiles and the numbers in words, raw and rollout."""
+    """The pixels of the map and the numbers in words, raw and rollout."""
     model = random_vit(n_registers=2)
     page = show(explorer(model, labels=[0, 1, 2], class_names=NAMES)._repr_html_())
     maps, logits = expected(model, random_images()[0])
     row = maps[-1].mean(axis=0)[0, 3:]  # the class token's, to the patches
     np.testing.assert_allclose(drawn(page), row / row.max(), atol=1.5 / 255)
     order = np.argsort(-row)[:5]
-    words = [f"row {i // 4 + 1}, column {i % 4 + 1}" for i in order]
+    words = [f"row {i // 4}, column {i % 4}" for i in order]
     assert page.locator(".top li > span").all_inner_texts() == words
     shares = [float(text.split()[0]) for text in page.locator(".top b").all_inner_texts()]
     np.testing.assert_allclose(shares, 100 * row[order], atol=0.6)
@@ -216,11 +216,81 @@ def test_what_is_drawn_is_the_model(show):
     far = rollout(maps, 2)[0, 3:]
     np.testing.assert_allclose(drawn(page), far / far.max(), atol=0.02)
     assert page.locator("fieldset:disabled legend").all_inner_texts() == ["Head"]
-    assert page.locator(".title").inner_text() == "Where the class token looks: rollout through blocks 1 to 3"
-    # tiles: rows are head 1, 2, 3, mean and rollout, columns are blocks
-    for at, values in {4: maps[1, 1, 0, 3:], 11: maps[2].mean(axis=0)[0, 3:], 13: rollout(maps, 1)[0, 3:]}.items():
-        tile = drawn(page, f".atlas label:nth-of-type({at + 1}) canvas")
-        np.testing.assert_allclose(tile, values / values.max(), atol=0.02)
+    assert page.locator(".title").inner_text() == "Where the class token looks: rollout through blocks 0 to 2"
+
+
+def tiles_of(maps: np.ndarray, query: int, prefix: int) -> list[np.ndarray]:
+    """The values of the small maps in their order: rows are the heads, their mean and rollout, columns are blocks."""
+    blocks, heads = range(len(maps)), range(maps.shape[1])
+    rows = [[maps[block, head] for block in blocks] for head in heads]
+    rows += [[maps[block].mean(axis=0) for block in blocks], [rollout(maps, block) for block in blocks]]
+    return [values[query, prefix:] for row in rows for values in row]
+
+
+def drawn_tiles(page) -> list[np.ndarray]:
+    return [drawn(page, f".atlas label:nth-of-type({i + 1}) canvas") for i in range(page.locator(".atlas label").count())]
+
+
+def of_bar(page) -> tuple[str, float, float, float]:
+    """What the colour bar of the small maps says: its words, the values in its middle and at its end, where its line is."""
+    words, line, numbers = page.locator(".scales .scale").evaluate(
+        "e => [e.firstChild.innerText, parseFloat(e.querySelector('.even').style.left),"
+        " [...e.lastChild.children].map(s => s.innerText)]"
+    )
+    assert numbers[0] == "0\u00a0%"
+    return words, *(float(text.split()[0]) / 100 for text in numbers[1:]), line / 100
+
+
+@pytest.mark.parametrize("roots", [True, False])
+def test_small_maps_share_a_scale(show, roots):
+    """One scale for all: the same colour is the same weight in every tile, and the bar gives it. Roots if they must be."""
+    model = random_vit(n_registers=2)
+    if not roots:  # attention so even that every tile can be seen without
+        with torch.no_grad():
+            for block in model.blocks:
+                block.attn.qkv.weight.mul_(0.1)
+                block.attn.qkv.bias.mul_(0.1)
+    page = show(explorer(model)._repr_html_())
+    maps, _ = expected(model, random_images()[0])
+    truth, N = tiles_of(maps, 0, 3), maps.shape[-1]
+    largest = max(values.max() for values in truth)
+    assert (1 / N < largest / 4) == roots
+    shown = drawn_tiles(page)
+    for tile, values in zip(shown, truth, strict=True):
+        np.testing.assert_allclose(largest * tile ** (2 if roots else 1), values, atol=0.02 * largest)
+    assert sum(tile.max() == 1 for tile in shown) == 1  # bright in one tile alone
+    words, middle, end, line = of_bar(page)
+    assert words == "One scale for all tiles" + (", by square roots" if roots else "")
+    np.testing.assert_allclose([middle, end], [largest / 4 if roots else largest / 2, largest], rtol=0.06)
+    share = 1 / N / largest
+    np.testing.assert_allclose(line, share**0.5 if roots else share, atol=0.01)
+    name = page.locator(".scales .scale").get_attribute("aria-label")
+    assert name.startswith(f"{words}: colours from dark, 0 %, to bright, ")
+    assert ("square roots" in page.locator(".note").inner_text()) == roots
+
+
+def test_small_maps_each_on_its_own_scale(show):
+    """The other choice, by keyboard; then each tile says its largest weight. It stays when something else changes."""
+    page = show(explorer(random_vit(n_registers=2))._repr_html_())
+    assert page.get_by_role("radio", name="one scale for all tiles").is_checked()
+    assert set(page.locator(".largest").all_inner_texts()) == {""}
+    page.get_by_role("radio", name="one scale for all tiles").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("radio", name="each tile on a scale of its own").is_checked()
+    assert "compare places, not brightness" in page.locator("[aria-live]").inner_text()
+    for query in (0, 3 + 4):
+        states = [dict(query=query, head=head, block=block) for head in (0, 1, 2, "mean", "rollout") for block in range(3)]
+        truth = [np.array(answer["weights"])[3:] for answer in ask_all(page, states)]
+        for tile, values in zip(drawn_tiles(page), truth, strict=True):
+            np.testing.assert_allclose(tile, values / values.max(), atol=0.5001 / 255)
+        numbers = [float(text.split()[0]) / 100 for text in page.locator(".largest").all_inner_texts()]
+        np.testing.assert_allclose(numbers, [values.max() for values in truth], atol=0.0051)
+        assert page.locator(".scales .scale p").all_inner_texts()[0] == "Each tile its own scale"
+        assert page.locator(".scales .even").is_hidden()
+        page.mouse.click(*patch_centre(page, 1, 0))
+    page.get_by_role("radio", name="each tile on a scale of its own").press("ArrowLeft")
+    assert page.locator(".scales .even").is_visible()
+    assert set(page.locator(".largest").all_inner_texts()) == {""}
 
 
 def test_the_colours_are_viridis():
@@ -234,27 +304,27 @@ def patch_centre(page, row: int, column: int, grid=4, index=0) -> tuple[float, f
     stage = page.locator(".stage").nth(index)
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
-    return box["x"] + (column - 0.5) * box["width"] / grid, box["y"] + (row - 0.5) * box["height"] / grid
+    return box["x"] + (column + 0.5) * box["width"] / grid, box["y"] + (row + 0.5) * box["height"] / grid
 
 
 def test_mouse(show):
     page = show(explorer()._repr_html_())
     title, readout = page.locator(".title"), page.locator(".readout")
-    assert title.inner_text() == "Where the class token looks: block 3, mean of the heads"
-    page.mouse.move(*patch_centre(page, 2, 3))
-    assert re.fullmatch(r"Row 2, column 3: [\d.]+\s%", readout.inner_text())
+    assert title.inner_text() == "Where the class token looks: block 2, mean of the heads"
+    page.mouse.move(*patch_centre(page, 1, 2))
+    assert re.fullmatch(r"Row 1, column 2: [\d.]+\s%", readout.inner_text())
     value = float(re.search(r"([\d.]+)\s%", readout.inner_text())[1])
     assert abs(value - 100 * ask(page)["weights"][1 + 6]) < 0.6
     page.mouse.down()
-    assert title.inner_text() == "Where the patch in row 2, column 3 looks: block 3, mean of the heads"
-    page.mouse.move(*patch_centre(page, 4, 1))
+    assert title.inner_text() == "Where the patch in row 1, column 2 looks: block 2, mean of the heads"
+    page.mouse.move(*patch_centre(page, 3, 0))
     page.mouse.up()
     assert ask(page)["state"]["query"] == 1 + 12
     assert page.get_by_role("radio", name="one patch").is_checked()
     page.mouse.move(0, 0)
     assert readout.inner_text().startswith("Press a patch to see where it looks.")
-    for name, part in {"block 1": ("block", 0), "head 2": ("head", 1), "all patches, on average": ("query", "all"),
-                       "Block 2, head 3": ("block", 1), "picture 3": ("picture", 2)}.items():  # fmt: skip
+    for name, part in {"block 0": ("block", 0), "head 1": ("head", 1), "all patches, on average": ("query", "all"),
+                       "Block 1, head 2": ("block", 1), "picture 2": ("picture", 2)}.items():  # fmt: skip
         before = drawn(page)
         page.get_by_role("radio", name=re.compile(f"^{name}$", re.I)).first.click()
         assert ask(page)["state"][part[0]] == part[1]
@@ -263,17 +333,17 @@ def test_mouse(show):
 
 def test_touch(show):
     page = show(explorer()._repr_html_(), width=360, has_touch=True, is_mobile=True)
-    page.touchscreen.tap(*patch_centre(page, 3, 2))
+    page.touchscreen.tap(*patch_centre(page, 2, 1))
     assert ask(page)["state"]["query"] == 1 + 9
-    assert page.locator(".readout").inner_text().startswith("Row 3, column 2: ")
+    assert page.locator(".readout").inner_text().startswith("Row 2, column 1: ")
     client = page.context.new_cdp_session(page)
     touch = lambda kind, *at: client.send(  # noqa: E731
         "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in at]}
     )
     scrolled = page.evaluate("scrollY")
-    touch("touchStart", patch_centre(page, 2, 1))
-    for column in (1.5, 2, 2.5, 3, 3.5, 4):
-        touch("touchMove", patch_centre(page, 2, column))
+    touch("touchStart", patch_centre(page, 1, 0))
+    for column in (0.5, 1, 1.5, 2, 2.5, 3):
+        touch("touchMove", patch_centre(page, 1, column))
     assert ask(page)["state"]["query"] == 1 + 7  # the finger draws along
     touch("touchEnd")
     assert page.evaluate("scrollY") == scrolled
@@ -299,9 +369,9 @@ def test_keyboard(show):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowUp")
     assert ask(page)["state"]["query"] == 5
-    assert spoken.inner_text().startswith("Where the patch in row 2, column 2 looks: block 3, mean of the heads. Most at row ")
+    assert spoken.inner_text().startswith("Where the patch in row 1, column 1 looks: block 2, mean of the heads. Most at row ")
     page.keyboard.press("Shift+ArrowRight")
-    assert re.fullmatch(r"Row 2, column 3: [\d.]+\s%", spoken.inner_text())
+    assert re.fullmatch(r"Row 1, column 2: [\d.]+\s%", spoken.inner_text())
     assert ask(page)["state"]["query"] == 5
     for _ in range(9):
         page.keyboard.press("ArrowDown")
@@ -309,16 +379,125 @@ def test_keyboard(show):
     page.keyboard.press("Escape")
     assert ask(page)["state"]["query"] == "all"
     stops = []
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Tab")
         stops.append(page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.type"))
-    assert stops == ["all patches, on average", "block 3", "mean of the heads", "raw: one block alone", "range",
-                     "block 3, mean of the heads"]  # fmt: skip
+    assert stops == ["all patches, on average", "block 2", "mean of the heads", "raw: one block alone", "range",
+                     "one scale for all tiles", "block 2, mean of the heads"]  # fmt: skip
     page.keyboard.press("ArrowUp")  # in the tiles: another head
     page.keyboard.press("ArrowLeft")  # another block
     state = ask(page)["state"]
     assert (state["head"], state["block"]) == (2, 1)
-    assert page.evaluate("document.activeElement.ariaLabel") == "block 2, head 3"
+    assert page.evaluate("document.activeElement.ariaLabel") == "block 1, head 2"
+    for key, block, head in ("Home", 0, 2), ("End", 2, 2), ("Control+Home", 0, 0), ("Control+End", 2, "rollout"):
+        page.keyboard.press(key)
+        state = ask(page)["state"]
+        assert (state["block"], state["head"]) == (block, head)
+
+
+@pytest.mark.parametrize("which", ["attention", "position", "patch"])
+def test_home_and_end(show, which):
+    """They lead along the row, with Ctrl through all, with Shift they read; the page stays, and other keys are its own."""
+    model = random_vit(pool="mean", img_size=(12, 20))
+    html = {"attention": lambda: explorer(model), "position": lambda: PositionExplorer(model),
+            "patch": lambda: PatchExplorer(random_images(1, (12, 20))[0], 4)}[which]()._repr_html_()  # fmt: skip
+    page = show('<p style="height: 200px">', html, '<p style="height: 3000px">')
+    stage, root = page.locator(".stage"), page.locator(".vit-widget")
+
+    def at() -> int:
+        if which == "attention":
+            return ask(page)["state"]["query"]
+        if which == "position":
+            return int(root.get_attribute("data-at"))
+        return int(re.search(r"Vector (\d+)", page.locator(".vector").inner_text())[1])
+
+    stage.focus()
+    page.evaluate("scrollTo(0, 150)")
+    keys = [("Home", 5), ("End", 9), ("End", 9), ("Control+Home", 0), ("ArrowDown", 5), ("Control+End", 14)]
+    for key, place in [*keys, ("Home", 10), ("ArrowUp", 5)]:  # 3 rows of 5; it begins in row 1, also if no patch asks yet
+        page.keyboard.press(key)
+        assert at() == place, key
+    if which != "patch":
+        page.keyboard.press("Shift+End")
+        assert page.locator("[aria-live]").inner_text().startswith("Row 1, column 4: ")
+        page.keyboard.press("Control+Shift+Home")
+        assert page.locator("[aria-live]").inner_text().startswith("Row 0, column 0: ")
+        assert at() == 5
+    assert page.evaluate("scrollY") == 150
+    assert "Home and End the first and last of the row, with Ctrl of all" in stage.get_attribute("aria-label")
+    page.keyboard.press("PageDown")
+    page.wait_for_function("scrollY > 400")
+    assert at() == 5 and page.evaluate("document.activeElement.className") == "stage"
+    page.keyboard.press("PageUp")
+    page.wait_for_function("scrollY < 200")
+
+
+# The element that has the focus, and whether its ring is whole in everything around it that hides what overflows.
+RING = """() => {
+  const active = document.activeElement, near = [active, active.nextElementSibling, active.closest(".file")].filter(Boolean);
+  const ringed = near.find((e) => getComputedStyle(e).outlineStyle === "solid");
+  const name = (active.ariaLabel ?? active.innerText ?? active.type).slice(0, 25);
+  const what = active.closest(".vit-widget").className.split(" ")[1] + " " + name;
+  if (!ringed) return [what, "no ring"];
+  const style = getComputedStyle(ringed), width = parseFloat(style.outlineWidth), room = width + parseFloat(style.outlineOffset);
+  const box = ringed.getBoundingClientRect(), hidden = [];
+  for (let e = ringed.parentElement; e; e = e.parentElement) {
+    if (e.tagName === "BODY" || getComputedStyle(e).overflowX === "visible") continue;
+    const clip = e.getBoundingClientRect(), most = room - 0.01;
+    hidden.push(box.left - most < clip.left, box.right + most > clip.right, box.top - most < clip.top, box.bottom + most > clip.bottom);
+  }
+  return [what, width < 3 ? "thin" : hidden.some(Boolean) ? `cut: ${hidden}` : hidden.length ? "whole" : "no container"];
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_focus_rings_are_whole(show, width):
+    """Everything that Tab reaches, in a container that hides what overflows it, as a page's outputs are."""
+    small = random_vit(img_size=8, patch_size=2, in_channels=1, num_classes=10)
+    pictures = [*every_explorer(), DigitReader(small)._repr_html_(), SoftmaxTemperature()._repr_html_()]
+    holders = (f'<div style="overflow: hidden">{html}</div>' for html in pictures)
+    page = show(*holders, '<button id="end">', width=width)
+    seen = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "end":
+            break
+        seen.append(page.evaluate(RING))
+        if page.evaluate("!!document.activeElement.closest('.atlas')"):
+            page.keyboard.press("Control+End")  # the last tile, at the edge of the box in which tiles scroll
+            seen.append(page.evaluate(RING))
+    assert len(seen) > 30
+    assert {what.split()[0] for what, _ in seen} == {
+        "attention-explorer", "patch-explorer", "position-explorer", "digit-reader", "softmax-temperature"}  # fmt: skip
+    assert [each for each in seen if each[1] != "whole"] == []
+
+
+def test_counting_from_0(show):
+    """Blocks, heads, registers, rows, columns and pictures, as in the chapters: in labels, in tiles, in words."""
+    model = random_vit(n_registers=2)
+    page = show(explorer(model)._repr_html_())
+    labels = page.locator(".attention-explorer .vit-choice label span").all_inner_texts()
+    assert "".join(label for label in labels if label.isdigit()) == "012012"
+    assert [label for label in labels if "register" in label] == ["register 0", "register 1"]
+    assert page.locator(".atlas .column").all_inner_texts() == ["0", "1", "2"]
+    assert page.locator(".atlas .head").all_inner_texts() == ["head 0", "head 1", "head 2", "mean", "rollout"]
+    names = page.locator(".atlas input").evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert names[:3] == ["block 0, head 0", "block 1, head 0", "block 2, head 0"]
+    assert names[-3:] == ["rollout through block 0", "rollout through blocks 0 to 1", "rollout through blocks 0 to 2"]
+    assert page.locator(".thumbs input").first.get_attribute("aria-label") == "picture 0"
+    page.get_by_role("radio", name="register 1").check()
+    assert page.locator(".title").inner_text() == "Where register 1 looks: block 2, mean of the heads"
+    assert ask(page)["state"]["query"] == 2
+    page.locator(".stage").press("Control+Home")
+    assert page.locator("[aria-live]").inner_text().startswith("Where the patch in row 0, column 0 looks: block 2, ")
+    still = explorer(model).still
+    assert "Where the class token looks: block 2, mean of the heads." in still
+    page = show(DigitReader(random_vit(img_size=8, patch_size=2, in_channels=1, num_classes=10))._repr_html_())
+    assert page.locator(".vit-choice span").all_inner_texts() == ["mean", "0", "1", "2"]
+    assert page.get_by_role("radio", name="head 0").count() == 1
+    page = show(PatchExplorer(random_images()[0], 4)._repr_html_())
+    page.locator(".stage").press("Control+End")
+    assert page.locator(".vector").inner_text().startswith("Vector 15 (from 0 to 15): ")
 
 
 def test_overlay(show):
@@ -356,10 +535,12 @@ def test_page(show, base, scheme, width):
     assert page.locator(".vit-first-frame:visible").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     before = ask(page, 1)
-    page.mouse.click(*patch_centre(page, 1, 1))
-    page.get_by_role("radio", name="head 1", exact=True).first.check()
+    page.mouse.click(*patch_centre(page, 0, 0))
+    page.get_by_role("radio", name="head 0", exact=True).first.check()
     assert ask(page, 0)["state"]["head"] == 0
     assert ask(page, 1) == before
+    page.get_by_role("radio", name="each tile on a scale of its own").nth(1).check()
+    choose(page, as_file(random_images(1)[0]))
     if base == "http":
         return  # the same page
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
@@ -374,7 +555,7 @@ def test_first_frame_without_javascript(show):
         ["A picture in 4 by 4 patches, and where the class token looks in the last block", True],
         ["A picture in 4 by 4 patches, and where the patches look on average in the last block", True],
         ["An image of 16 by 16 pixels, cut into 8 by 8 patches", True],
-        ["How similar the position in row 3, column 3 is to 4 by 4 positions", True],
+        ["How similar the position in row 2, column 2 is to 4 by 4 positions", True],
     ]
 
 
@@ -458,8 +639,22 @@ def test_own_picture(show, tmp_path, base, arguments):
         np.testing.assert_allclose(answer["weights"], maps[0, 0, 0], atol=1e-4)
     assert page.get_by_role("radio", name="your picture").is_checked()
     assert page.locator(".thumbs input").count() == 4
-    page.get_by_role("radio", name="picture 1").check()
+    page.get_by_role("radio", name="picture 0").check()
     np.testing.assert_allclose(ask(page)["logits"], expected(model, random_images()[0])[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [4, 30])
+def test_own_picture_gets_a_known_class(show, n):
+    """Beside the answer to a picture of the reader's own, and to no other: which classes there are, or how many."""
+    names = [f"kind {k}" for k in range(n)]
+    page = show(explorer(random_vit(num_classes=n), own_picture="embed", class_names=names)._repr_html_())
+    only = page.locator(".only")
+    assert only.is_hidden()
+    choose(page, as_file(random_images(1)[0]))
+    which = " (kind 0, kind 1, kind 2, kind 3)" if n == 4 else ""
+    assert only.inner_text() == f"The model knows only {n} classes{which}: a picture of anything else gets one of them all the same."
+    page.get_by_role("radio", name="picture 0").check()
+    assert only.is_hidden()
 
 
 def test_own_picture_inside(show):
@@ -633,7 +828,7 @@ def test_patches_are_shuffled_and_put_back(show):
     assert order != list(range(16)) and sorted(order) == list(range(16))
     assert vector == patches[order[10]].tolist()
     assert "Attention alone would not notice" in page.locator(".order").inner_text()
-    page.mouse.click(*patch_centre(page, 1, 2))
+    page.mouse.click(*patch_centre(page, 0, 1))
     assert of_patches(page)[1] == patches[order[1]].tolist()
     page.keyboard.press("Tab")
     page.locator(".stage").focus()
@@ -662,11 +857,11 @@ def test_similarity_of_positions(show):
     page.mouse.click(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.1)
     assert page.locator(".position-explorer").get_attribute("data-at") == "3"
     np.testing.assert_allclose(2 * drawn(page) - 1, cosines[1][3], atol=0.01)
-    page.mouse.move(*patch_centre(page, 4, 1))
+    page.mouse.move(*patch_centre(page, 3, 0))
     shown = page.locator(".readout").inner_text().replace("−", "-")
-    assert shown.startswith("Row 4, column 1: ")
+    assert shown.startswith("Row 3, column 0: ")
     assert abs(float(shown.split(": ")[1]) - cosines[1][3, 12]) < 0.011
-    assert page.locator("[aria-live]").inner_text().startswith("Similarity with row 1, column 4, second. Most similar: row ")
+    assert page.locator("[aria-live]").inner_text().startswith("Similarity with row 0, column 3, second. Most similar: row ")
 
 
 def without_positions() -> VisionTransformer:

@@ -95,7 +95,8 @@ function startAttentionExplorer(root, data) {
   const numbersOf = (i) => (pictures[i].attention ? pictures[i] : Object.assign(pictures[i], unpackMaps(pictures[i].maps, depth, nHeads, N, classes.length)));
 
   // What is shown. `query`: a token, or "all" for the mean of the patches. `head`: a number, "mean" or "rollout".
-  const state = {picture: 0, query: hasClassToken ? 0 : "all", block: depth - 1, head: nHeads > 1 ? "mean" : 0, strength: 0.6};
+  // `tiles`: the scale of the small maps, "shared" by all or each its "own".
+  const state = {picture: 0, query: hasClassToken ? 0 : "all", block: depth - 1, head: nHeads > 1 ? "mean" : 0, strength: 0.6, tiles: "shared"};
   let patch = Math.floor(rows / 2) * columns + Math.floor(columns / 2);      // the query when a patch is asked
   let probe = null, rawHead = state.head;                                        // the patch whose value is read; the head before rollout
 
@@ -113,11 +114,11 @@ function startAttentionExplorer(root, data) {
   // ---- Words
   const place = (i) => placeOf(i, columns);
   const nameOf = (query) => (query === "all" ? "all patches" : query >= prefix ? `the patch in ${place(query - prefix)}`
-    : hasClassToken && query === 0 ? "the class token" : `register ${query - hasClassToken + 1}`);
+    : hasClassToken && query === 0 ? "the class token" : `register ${query - hasClassToken}`);
   const inPercent = (p) => percent(p).replace(" ", "\u00a0");
   const verb = (query) => (query === "all" ? "look on average" : "looks");
-  const layer = ({block, head}) => (head === "rollout" ? (block ? `rollout through blocks 1 to ${block + 1}` : "rollout through block 1")
-    : `block ${block + 1}, ${head === "mean" ? "mean of the heads" : `head ${head + 1}`}`);
+  const layer = ({block, head}) => (head === "rollout" ? (block ? `rollout through blocks 0 to ${block}` : "rollout through block 0")
+    : `block ${block}, ${head === "mean" ? "mean of the heads" : `head ${head}`}`);
 
   // ---- The pieces of the picture
   const photo = element("div", {class: "photo"}), map = element("canvas", {width: columns, height: rows});
@@ -129,16 +130,14 @@ function startAttentionExplorer(root, data) {
     leave: () => set({query: hasClassToken ? 0 : "all"}),
   }, photo, map);
   const title = element("p", {class: "title"}), readout = element("p", {class: "readout"}), elsewhere = element("p", {class: "elsewhere"});
-  const scale = element("canvas"), most = element("span"), half = element("span"), even = element("i", {class: "even"});
-  paintScale(scale);
-  const bar = element("div", {class: "scale", role: "img"}, element("div", {}, scale, even), element("p", {}, element("span", {}, "0\u00a0%"), half, most));
+  const bar = colourBar(), tilesBar = colourBar();
   const spoken = element("p", {class: "vit-spoken", "aria-live": "polite"}), status = element("p", {class: "status", role: "status"});
 
   const asked = [...(hasClassToken ? [["0", "class token"]] : []), ["all", "all patches", "all patches, on average"], ["patch", "one patch"],
-    ...range(nRegisters).map((r) => [`${r + hasClassToken}`, `register ${r + 1}`])];
+    ...range(nRegisters).map((r) => [`${r + hasClassToken}`, `register ${r}`])];
   const who = choice("Who looks?", asked, "", (value) => set({query: value === "patch" ? prefix + patch : value === "all" ? value : +value}));
-  const block = choice("Block", range(depth).map((l) => [`${l}`, `${l + 1}`, `block ${l + 1}`]), "", (value) => set({block: +value}));
-  const head = choice("Head", [...(nHeads > 1 ? [["mean", "mean", "mean of the heads"]] : []), ...range(nHeads).map((h) => [`${h}`, `${h + 1}`, `head ${h + 1}`])], "",
+  const block = choice("Block", range(depth).map((l) => [`${l}`, `${l}`, `block ${l}`]), "", (value) => set({block: +value}));
+  const head = choice("Head", [...(nHeads > 1 ? [["mean", "mean", "mean of the heads"]] : []), ...range(nHeads).map((h) => [`${h}`, `${h}`, `head ${h}`])], "",
     (value) => set({head: value === "mean" ? value : +value}));
   const kind = choice("Map", [["raw", "raw", "raw: one block alone"], ["rollout", "rollout", "rollout: all blocks up to this one"]], "",
     (value) => set({head: value === "rollout" ? value : rawHead}));
@@ -146,10 +145,27 @@ function startAttentionExplorer(root, data) {
   strength.addEventListener("input", () => set({strength: strength.value / 100}, false));
   const check = (row, value) => row.querySelectorAll("input").forEach((input) => (input.checked = input.value === `${value}`));
 
+  // The colours from 0 to `largest` (null: it differs), with the value in their middle and a line at an even share.
+  function colourBar() {
+    const scale = element("canvas"), most = element("span"), middle = element("span"), even = element("i", {class: "even"}), caption = element("p", {class: "caption"});
+    const node = element("div", {class: "scale", role: "img"}, caption, element("div", {}, scale, even), element("p", {}, element("span", {}, "0\u00a0%"), middle, most));
+    paintScale(scale);
+    return {node, show(largest, byRoots, words = "") {
+      const known = largest !== null;
+      caption.textContent = words;
+      middle.textContent = known ? inPercent(largest * (byRoots ? 0.25 : 0.5)) : "";
+      most.textContent = known ? inPercent(largest) : "its largest weight";
+      even.hidden = !known;
+      const share = Math.min(1 / N / (largest || 1), 1);
+      even.style.left = `${100 * (byRoots ? Math.sqrt(share) : share)}%`;
+      node.setAttribute("aria-label", `${words && `${words}: `}colours from dark, 0 %, to bright, ${most.textContent}${known ? `; an even share would be ${inPercent(1 / N)}` : ""}`);
+    }};
+  }
+
   // Thumbnails: one for each picture, the reader's own at the end.
   const thumbs = choice("Picture", [], "", () => {});
   const group = `vit-pictures-${Math.random().toString(36).slice(2)}`;
-  const about = (picture, i) => (picture.own ? "your picture" : `picture ${i + 1}${picture.label === null ? "" : `: ${classes[picture.label]}`}`);
+  const about = (picture, i) => (picture.own ? "your picture" : `picture ${i}${picture.label === null ? "" : `: ${classes[picture.label]}`}`);
   function addThumb(picture, i) {
     const input = element("input", {type: "radio", name: group, value: i, "aria-label": about(picture, i)});
     input.addEventListener("change", () => set({picture: i}));
@@ -162,42 +178,45 @@ function startAttentionExplorer(root, data) {
 
   // The five patches attended most, and the answer.
   const topList = element("ol", {class: "top", "aria-label": "The five patches attended most"}), answers = element("ul", {class: "answers", "aria-label": "The model\u2019s answer"});
+  const only = element("p", {class: "only"}, `The model knows only ${classes.length} classes${classes.length > 12 ? "" : ` (${classes.join(", ")})`}: a picture of anything else gets one of them all the same.`);
   const row = (parts, share) => element("li", {}, ...parts, element("i", {style: `--share: ${share}`}));
 
   // Every head of every block: radio buttons in a grid, so that one Tab enters it and the arrow keys walk in it.
   const kinds = [...range(nHeads), ...(nHeads > 1 ? ["mean"] : []), "rollout"], tiles = [];
   const atlasGroup = `vit-atlas-${Math.random().toString(36).slice(2)}`;
-  const atlas = element("fieldset", {class: "atlas", style: `--blocks: ${depth}`}, element("legend", {}, "Every head at a glance"), element("span", {class: "corner", "aria-hidden": true}, "block"),
-    ...range(depth).map((l) => element("span", {class: "column", "aria-hidden": true}, `${l + 1}`)));
+  const atlas = element("fieldset", {class: "atlas", style: `--blocks: ${depth}`, "aria-label": "Every head at a glance"}, element("span", {class: "corner", "aria-hidden": true}, "block"),
+    ...range(depth).map((l) => element("span", {class: "column", "aria-hidden": true}, `${l}`)));
   for (const each of kinds) {
-    atlas.append(element("span", {class: "head", "aria-hidden": true}, typeof each === "number" ? `head ${each + 1}` : each));
+    atlas.append(element("span", {class: "head", "aria-hidden": true}, typeof each === "number" ? `head ${each}` : each));
     for (const l of range(depth)) {
       const input = element("input", {type: "radio", name: atlasGroup, "aria-label": layer({block: l, head: each})});
-      const canvas = element("canvas", {width: columns, height: rows}), at = {block: l, head: each};
+      const canvas = element("canvas", {width: columns, height: rows}), number = element("span", {class: "largest"}), at = {block: l, head: each};
       input.addEventListener("change", () => set(at));
-      tiles.push({input, canvas, at});
-      atlas.append(element("label", {}, input, canvas));
+      tiles.push({input, canvas, number, at});
+      atlas.append(element("label", {}, input, canvas, number));
     }
   }
   atlas.addEventListener("keydown", (event) => {
-    const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -depth, ArrowDown: depth}[event.key], at = tiles.findIndex(({input}) => input === event.target);
-    if (!step || at < 0) return;
+    const at = tiles.findIndex(({input}) => input === event.target), to = gridKey(event, at, kinds.length, depth);
+    if (at < 0 || to === undefined) return;
     event.preventDefault();
-    const to = tiles[at + step];
-    if (!to || (Math.abs(step) === 1 && Math.floor(at / depth) !== Math.floor((at + step) / depth))) return;
-    to.input.focus();
-    set(to.at);
+    if (to === at) return;
+    tiles[to].input.focus();
+    set(tiles[to].at);
   });
+  const tilesScale = choice("Scale", [["shared", "one for all", "one scale for all tiles"], ["own", "each its own", "each tile on a scale of its own"]], "shared",
+    (value) => { set({tiles: value}, false); spoken.textContent = tilesNote.textContent; });
+  const tilesNote = element("p", {class: "note"});
 
   const chosen = element("div", {class: "controls"}, who, block, head, kind, element("label", {class: "strength"}, element("span", {}, "Map over picture"), strength));
   const shelf = element("div", {class: "pictures"}, thumbs);
   root.append(shelf, title, element("div", {class: "explorer"},
-    element("div", {class: "left"}, stage, bar, readout),
+    element("div", {class: "left"}, stage, bar.node, readout),
     element("div", {class: "right"}, chosen,
       element("div", {class: "lists"}, element("div", {}, element("p", {class: "heading"}, "Looks most at"), topList, elsewhere),
-        element("div", {}, element("p", {class: "heading"}, "The answer"), answers)))),
-    element("div", {class: "all"}, atlas),
-    element("p", {class: "note"}, "Each tile has a scale of its own: bright is the largest weight in it. Press one to see it large."), spoken);
+        element("div", {}, element("p", {class: "heading"}, "The answer"), answers), only))),
+    element("div", {class: "all"}, element("p", {class: "heading"}, "Every head at a glance"), element("div", {class: "scales"}, tilesScale, tilesBar.node),
+      element("div", {class: "tiles"}, atlas), tilesNote), spoken);
 
   // ---- Draw what the state says
   function set(change, speak = true) {
@@ -218,10 +237,7 @@ function startAttentionExplorer(root, data) {
     photo.style.filter = `grayscale(${Math.min(2 * state.strength, 1)})`;
     map.style.opacity = state.strength;
     paintMap(map, seen, largest);
-    half.textContent = inPercent(largest / 2);
-    most.textContent = inPercent(largest);
-    even.style.left = `${Math.min(100 / N / (largest || 1), 100)}%`;
-    bar.setAttribute("aria-label", `Colours from dark, 0 %, to bright, ${inPercent(largest)}; an even share would be ${inPercent(1 / N)}`);
+    bar.show(largest, false);
     title.textContent = `Where ${nameOf(state.query)} ${verb(state.query)}: ${layer(state)}`;
     topList.replaceChildren(...top.map((i) => row([element("span", {}, place(i)), element("b", {}, inPercent(seen[i]))], seen[i] / (largest || 1))));
     const parts = [...(hasClassToken ? [`to the class token ${inPercent(weights[0])}`] : []),
@@ -229,20 +245,35 @@ function startAttentionExplorer(root, data) {
     elsewhere.textContent = parts.length ? `The rest: ${parts.join(", ")}, to other patches ${inPercent(1 - weights.slice(0, prefix).reduce((a, b) => a + b, 0) - top.reduce((a, i) => a + seen[i], 0))}.`
       : `Together ${inPercent(top.reduce((a, i) => a + seen[i], 0))}; shared evenly, five would get ${inPercent(5 / N)}.`;
     drawMarks();
-    for (const {input, canvas, at} of tiles) {
-      const values = weightsOf({...state, ...at}).subarray(prefix);
-      paintMap(canvas, values, Math.max(...values));
-      input.checked = at.block === state.block && at.head === state.head;
-    }
+    drawTiles();
     drawAnswers(picture);
     check(thumbs, state.picture);
     check(who, state.query === "all" || state.query < prefix ? state.query : "patch");
     check(block, state.block);
     check(head, rawHead);
     check(kind, state.head === "rollout" ? "rollout" : "raw");
+    check(tilesScale, state.tiles);
     head.disabled = state.head === "rollout";
     stage.setAttribute("aria-label", `${about(picture, state.picture)}, ${rows} by ${columns} patches. Arrow keys choose the patch that looks, `
-      + `with Shift the patch whose value is read; Escape goes back to ${hasClassToken ? "the class token" : "all patches"}. ${say()}`);
+      + `Home and End the first and last of the row, with Ctrl of all; with Shift they choose the patch whose value is read; Escape goes back to ${hasClassToken ? "the class token" : "all patches"}. ${say()}`);
+  }
+
+  // The small maps. On one scale, an even share can be so small beside the largest weight that most tiles are dark:
+  // where it is less than a quarter of it, colours go with the square root.
+  function drawTiles() {
+    const own = state.tiles === "own", maps = tiles.map(({at}) => weightsOf({...state, ...at}).subarray(prefix)), each = maps.map((values) => Math.max(...values));
+    const largest = Math.max(...each), byRoots = !own && 1 / N < largest / 4;
+    tiles.forEach(({input, canvas, number, at}, i) => {
+      if (byRoots) paintMap(canvas, maps[i].map(Math.sqrt), Math.sqrt(largest));
+      else paintMap(canvas, maps[i], own ? each[i] : largest);
+      number.textContent = own ? inPercent(each[i]) : "";
+      input.checked = at.block === state.block && at.head === state.head;
+    });
+    atlas.classList.toggle("own", own);
+    if (own) tilesBar.show(null, false, "Each tile its own scale");
+    else tilesBar.show(largest, byRoots, byRoots ? "One scale for all tiles, by square roots" : "One scale for all tiles");
+    tilesNote.textContent = (own ? "Bright is the largest weight in a tile, the number below it: compare places, not brightness."
+      : `The same colour is the same weight in every tile${byRoots ? "; square roots give small weights more room" : ""}.`) + " Press a tile to see it large, on its own scale.";
   }
 
   function drawMarks() {
@@ -252,6 +283,7 @@ function startAttentionExplorer(root, data) {
   }
 
   function drawAnswers({logits, label, own}) {
+    only.hidden = !own || classes.length < 2;
     const largest = Math.max(...logits), powers = [...logits].map((v) => Math.exp(v - largest)), total = powers.reduce((a, b) => a + b, 0);
     const order = range(classes.length).sort((a, b) => powers[b] - powers[a] || a - b).slice(0, 5);
     answers.replaceChildren(...order.map((k) => {

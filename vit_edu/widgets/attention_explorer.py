@@ -21,6 +21,9 @@ class AttentionExplorer(Component):
     The maps travel with the page: every weight within 1/255 of its row's largest, `L·h·N²` bytes a picture (101 kB of
     HTML for 6 blocks of 3 heads and 64 tokens). No kernel, no request.
 
+    Blocks, heads, registers, rows, columns and pictures are counted from 0, as in code. Small maps show every head of
+    every block, on one scale for all (of square roots, where an even share would be dark otherwise) or each on its own.
+
     Args:
         model: any `VisionTransformer` of ours: class token or mean pooling, with or without registers.
         images: uint8 (n, C, H, W), or PIL images of the model's size.
@@ -89,7 +92,7 @@ class AttentionExplorer(Component):
         row = (maps[0, -1].mean(0)[0] if model.cls_token is not None else maps[0, -1].mean(0)[prefix:].mean(0))[prefix:]
         who = "the class token looks" if model.cls_token is not None else "the patches look on average"
         alt = f"A picture in {rows} by {columns} patches, and where {who} in the last block"
-        super().__init__(data, self.draw(png(images[0]), row.reshape(rows, columns), who), alt)
+        super().__init__(data, self.draw(png(images[0]), row.reshape(rows, columns), f"{who}: block {maps.shape[1] - 1}"), alt)
 
     @property
     def weights_script(self) -> str:
@@ -112,7 +115,7 @@ class AttentionExplorer(Component):
         return path
 
     @staticmethod
-    def draw(picture: str, weights: np.ndarray, who: str) -> str:
+    def draw(picture: str, weights: np.ndarray, what: str) -> str:
         """The still picture: the first picture with its patches, and a map."""
         rows, columns = weights.shape
         width, height = 220, 220 * rows / columns
@@ -130,7 +133,7 @@ class AttentionExplorer(Component):
         words = (
             f'<text x="250" y="{below:g}">0 %</text>'
             f'<text x="{250 + width}" y="{below:g}" text-anchor="end">{100 * most:.2g} %</text>'
-            f'<text x="10" y="{below + 24:g}">Where {who}: last block, mean of the heads.</text>'
+            f'<text x="10" y="{below + 24:g}">Where {what}, mean of the heads.</text>'
         )
         return svg(480, round(height + 82), image, *tiles, *scale, words)
 

@@ -92,7 +92,7 @@ function startDigitReader(root, data) {
   const scale = element("span"), verdict = element("strong"), sure = element("span"), timing = element("p", {class: "timing"});
   const bars = [...Array(10)].map(() => element("i")), chart = element("div", {class: "bars", role: "img"});
   bars.forEach((bar, k) => chart.append(element("span", {}, element("div", {}, bar), `${k}`)));
-  const heads = [["mean", "mean", "mean of all heads"], ...[...Array(config.nHeads).keys()].map((h) => [h, `${h + 1}`, `head ${h + 1}`])];
+  const heads = [["mean", "mean", "mean of all heads"], ...[...Array(config.nHeads).keys()].map((h) => [h, `${h}`, `head ${h}`])];
   const spoken = element("p", {class: "vit-spoken", "aria-live": "polite"});
   const rainbow = element("i", {style: `background: linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(viridis).join(", ")})`});
   const asker = config.pool === "cls" ? "The class token, from which the answer is read, looks" : "The patches look on average";

@@ -12,6 +12,8 @@ from vit_edu.widgets.component import Component, pack_model, rect, svg
 class DigitReader(Component):
     """The reader draws a digit; `model`, a ViT for 8 by 8 images in 0..1 and ten classes, reads it as it is drawn.
 
+    Heads are counted from 0.
+
     Args:
         model: any Vision Transformer with timm's parameter names. Its weights go into the page as float16.
         examples: (images (n, 1, 8, 8) in 0..1, labels (n,)) for the button "Try an example".

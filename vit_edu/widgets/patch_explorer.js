@@ -94,12 +94,12 @@ function startPatchExplorer(root, data) {
     order.textContent = moved ? "Shuffled: the same vectors in another order. Attention alone would not notice; only the positions say where each belongs."
       : "In order: row by row, from the top left.";
     const values = vectorOf(patch), few = values.slice(0, 6).map((v) => v.toFixed(2)).join(", ");
-    vector.textContent = `Vector ${at + 1} of ${whole(n)}${moved ? `, number ${patch + 1} of the image` : ""}: ${few}${length > 6 ? ", …" : ""}`;
+    vector.textContent = `Vector ${at} (from 0 to ${whole(n - 1)})${moved ? `, number ${patch} of the image` : ""}: ${few}${length > 6 ? ", …" : ""}`;
     [one.width, one.height] = [size, size];
     one.getContext("2d").putImageData(pixels, -(patch % columns) * size, -Math.floor(patch / columns) * size);
     one.setAttribute("aria-label", `The chosen patch, from ${placeOf(patch, columns)} of the image`);
     board.mark(new Map(), null);
-    board.stage.setAttribute("aria-label", `The image in ${rows} by ${columns} patches${moved ? ", shuffled" : ""}. Arrow keys choose one, Escape puts all back.`);
+    board.stage.setAttribute("aria-label", `The image in ${rows} by ${columns} patches${moved ? ", shuffled" : ""}. Arrow keys choose one, Home and End the first and last of the row, with Ctrl of all; Escape puts all back.`);
     Object.assign(root.dataset, {order: state.order, vector: values.map((v) => Math.round(255 * v))});
   }
 

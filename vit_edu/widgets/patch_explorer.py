@@ -12,6 +12,8 @@ MOST_PATCHES = 256
 class PatchExplorer(Component):
     """Cut an image into patches of any size that divides it, shuffle them, put them back, read one as a vector.
 
+    Vectors, rows and columns are counted from 0.
+
     Args:
         image: uint8 (C, H, W) with 1 or 3 channels, at most 256 pixels high and wide, or a PIL image.
         patch_size: the first size; by default the one that gives the number of patches nearest to 64.

@@ -64,7 +64,7 @@ function startPositionExplorer(root, data) {
     nearest.textContent = n > 1 ? `Most similar: ${others.slice(0, 3).map(name).join("; ")}. Least: ${name(others.at(-1))}.` : "";
     Object.assign(here.style, {left: `${(100 * (state.at % columns) * (columns + 1)) / all.width}%`, top: `${(100 * Math.floor(state.at / columns) * (rows + 1)) / all.height}%`,
       width: `${(100 * columns) / all.width}%`, height: `${(100 * rows) / all.height}%`});
-    stage.setAttribute("aria-label", `${rows} by ${columns} positions. Arrow keys choose one, with Shift the one whose value is read. ${title.textContent}.`);
+    stage.setAttribute("aria-label", `${rows} by ${columns} positions. Arrow keys choose one, Home and End the first and last of the row, with Ctrl of all; with Shift they choose the one whose value is read. ${title.textContent}.`);
     root.dataset.at = state.at;
     marks();
   }

@@ -10,6 +10,8 @@ from vit_edu.widgets.component import Component, colour_of, data_uri, rect, svg
 class PositionExplorer(Component):
     """Choose a position: the map shows the cosine similarity of its embedding with every other position's.
 
+    Rows and columns are counted from 0.
+
     Args:
         models: a `VisionTransformer` of ours with positions, or several by name, e.g. {"trained": a, "untrained": b},
             with grids of the same shape.
@@ -44,7 +46,7 @@ class PositionExplorer(Component):
         }  # fmt: skip
         at = rows // 2 * columns + columns // 2
         first = next(iter(maps.values()))[at].reshape(rows, columns)
-        alt = f"How similar the position in row {at // columns + 1}, column {at % columns + 1} is to {rows} by {columns} positions"
+        alt = f"How similar the position in row {at // columns}, column {at % columns} is to {rows} by {columns} positions"
         super().__init__(data, self.draw(first), alt)
 
     @staticmethod

@@ -1,10 +1,23 @@
 // A board of patches: one is chosen by pointer, touch or arrow keys, another is read. Needs common.js.
 
-const placeOf = (i, columns) => `row ${Math.floor(i / columns) + 1}, column ${(i % columns) + 1}`;
+const placeOf = (i, columns) => `row ${Math.floor(i / columns)}, column ${i % columns}`;
+
+const inside = (v, n) => Math.min(Math.max(v, 0), n - 1);
+
+// Where a key leads from place i of a grid: arrows to the next place, Home and End to the first and the last of the row,
+// with Ctrl of all. Undefined for any other key, which stays the browser's.
+function gridKey(event, i, rows, columns) {
+  if (event.metaKey || event.altKey) return;
+  if (event.ctrlKey) return {Home: 0, End: rows * columns - 1}[event.key];
+  const y = Math.floor(i / columns), x = i % columns;
+  const to = {ArrowLeft: [y, x - 1], ArrowRight: [y, x + 1], ArrowUp: [y - 1, x], ArrowDown: [y + 1, x], Home: [y, 0], End: [y, columns - 1]}[event.key];
+  return to && inside(to[0], rows) * columns + inside(to[1], columns);
+}
 
 // The board over `layers` (elements that fill it), and `mark(texts, read)`, which frames the chosen and the read patch
 // and writes the texts, a Map from patch to text. `hands` says what happens: asking() is the patch that is chosen, or
-// null; last() where the first arrow key goes; ask(i) chooses; read(i or null, by key) reads; leave() is Escape.
+// null; last() the patch to which the first arrow key leads, and from whose row Home and End count; ask(i) chooses;
+// read(i or null, by key) reads; leave() is Escape.
 function patchStage(rows, columns, hands, ...layers) {
   const U = 100, [W, H] = [columns * U, rows * U];                            // a patch is 100 units wide
   const along = (n, line) => [...Array(n - 1).keys()].map((i) => line((i + 1) * U)).join("");
@@ -26,7 +39,6 @@ function patchStage(rows, columns, hands, ...layers) {
     marks.replaceChildren(...words, ...frame(hands.asking(), "query"), ...frame(read === hands.asking() ? null : read, "probe"));
   }
 
-  const inside = (v, n) => Math.min(Math.max(v, 0), n - 1);
   const under = (event) => {
     const box = stage.getBoundingClientRect(), at = (v, size, n) => inside(Math.floor((v / size) * n), n);
     return at(event.clientY - box.top, box.height, rows) * columns + at(event.clientX - box.left, box.width, columns);
@@ -43,14 +55,14 @@ function patchStage(rows, columns, hands, ...layers) {
   });
   stage.addEventListener("pointerleave", () => hands.read(null, false));
   stage.addEventListener("keydown", (event) => {
-    const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
-    if (event.ctrlKey || event.metaKey || event.altKey || !(step || event.key === "Escape")) return;
-    event.preventDefault();
-    const move = (i) => inside(Math.floor(i / columns) + step[0], rows) * columns + inside((i % columns) + step[1], columns);
-    if (step && event.shiftKey) return hands.read(move(reading ?? hands.asking() ?? hands.last()), true);
+    const from = hands.asking() ?? hands.last(), to = gridKey(event, event.shiftKey ? reading ?? from : from, rows, columns);
+    const leaves = event.key === "Escape" && !(event.ctrlKey || event.metaKey || event.altKey);
+    if (to === undefined && !leaves) return;
+    event.preventDefault();                                                  // Home and End would move the page
+    if (!leaves && event.shiftKey) return hands.read(to, true);
     hands.read(null, false);
-    if (!step) return hands.leave();
-    hands.ask(hands.asking() === null ? hands.last() : move(hands.asking()));  // the first press goes back to the last patch
+    if (leaves) return hands.leave();
+    hands.ask(hands.asking() === null && event.key.startsWith("Arrow") ? from : to);  // the first arrow goes back to the last patch
   });
   return {stage, mark};
 }
