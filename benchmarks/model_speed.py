@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--batch", type=int, default=128 if DEVICE.type == "cuda" else 2)
-    parser.add_argument("--rounds", type=int, default=30 if DEVICE.type == "cuda" else 9)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--out", type=Path, help="folder for a record of the run")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
