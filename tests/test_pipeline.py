@@ -517,6 +517,6 @@ def test_the_map_names_what_exists_and_the_chapter_that_writes_it():
                 assert argument in inspect.signature(owner).parameters, (path, argument)
             named.add(writer[module])
             found.append(path)
-        if linked := set(re.findall(r"\{doc\}`(\d\d_\w+)`", row)) if named else None:
+        if linked := set(re.findall(r"\{doc\}`\d\d <(\d\d_\w+)>`", row)) if named else None:
             assert linked & named, row
     assert len(found) > 40
