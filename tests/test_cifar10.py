@@ -304,6 +304,17 @@ def test_ctrl_c_leaves_a_state_that_goes_on(tmp_path):
     assert f"'accuracy': {round(final['averaged_test_accuracy'], 4)}" in measured, errors
 
 
+@pytest.mark.parametrize(
+    "options", [[], ["--no-augment", "--seed", "2"], ["--held-out", "--epochs", "60", "--lr", "0.0005", "--change", "depth3"],
+                ["--batch-size", "64", "--accumulate", "4"]]
+)  # fmt: skip
+def test_the_recorded_command_asks_for_the_same_again(options, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cifar10", "--recipe", "fast", *options])
+    recipe = cifar10.chosen(cifar10.parse_arguments())
+    monkeypatch.setattr(sys, "argv", recipe.command.split()[2:])
+    assert cifar10.chosen(cifar10.parse_arguments()) == recipe
+
+
 def test_the_list_names_every_recipe():
     with command("--list") as running:
         text, _ = running.communicate()

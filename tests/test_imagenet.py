@@ -417,6 +417,19 @@ def test_a_recipe_is_the_published_one_but_for_what_it_names(name):
     assert len(recipe.published) >= 4 and recipe.accuracy and recipe.hardware and recipe.hours
 
 
+@pytest.mark.parametrize(
+    "options", [[], ["--no-augment", "--seed", "2"], ["--pool", "cls", "--registers", "4", "--lr", "0.0005"]]
+)
+@pytest.mark.parametrize("name", ["imagenette", "vit_b16_300ep"])
+def test_the_recorded_command_asks_for_the_same_again(name, options, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["imagenet", "--recipe", name, *options])
+    recipe = imagenet.chosen(imagenet.parse_arguments())
+    assert "=" not in recipe.label
+    words = recipe.command.split()
+    monkeypatch.setattr(sys, "argv", words[words.index("vit_edu.imagenet") :])
+    assert imagenet.chosen(imagenet.parse_arguments()) == recipe
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_steps(name, data):
     """Its own width, size and augmentation, two blocks of it, on six pictures of three classes."""
@@ -553,7 +566,7 @@ def test_the_command_line_trains_lists_and_measures(pictures_folder, tmp_path):
     done = subprocess.run(train_it, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record = read_record(out)
-    assert record.facts["recipe"] == "smoke-pool-mean-n_registers-2" and len(record.metrics) == 2
+    assert record.facts["recipe"] == "smoke-pool-mean-registers-2" and len(record.metrics) == 2
     assert record.facts["data"].startswith("pictures") and "39 to train on, 15 to test" in record.facts["data"]
     measured = subprocess.run([*base, "--eval", *options], capture_output=True, text=True)
     accuracy = round(record.facts["final"]["averaged_val_accuracy"], 4)

@@ -56,10 +56,20 @@ class Recipe:
 
     @property
     def command(self) -> str:
-        """What to type."""
-        changes = "".join(f" --change {change}" for change in self.changes)
-        rest = " --held-out" if self.held_out else ""
-        return f"python -m vit_edu.cifar10 --recipe {self.name}{changes}{rest}"
+        """What to type, with all that differs from the recipe of this name."""
+        options = [f"--change {change}" for change in self.changes]
+        options += ["--held-out"] if self.held_out else []
+        options += changed_numbers(self, RECIPES.get(self.name, self))
+        return " ".join(["python -m vit_edu.cifar10 --recipe", self.name, *options])
+
+
+def changed_numbers(recipe: Recipe, usual: Recipe) -> list[str]:
+    """Options for the numbers that are not a recipe's usual ones: ["--epochs 60"]."""
+    names = "seed", "epochs", "lr", "accumulate"
+    pairs = [(name, getattr(recipe.training, name), getattr(usual.training, name))
+             for name in names]
+    pairs.append(("batch-size", recipe.batch_size, usual.batch_size))
+    return [f"--{name} {value}" for name, value, known in pairs if value != known]
 
 
 def vit(embed_dim: int, depth: int, n_heads: int, **others) -> dict:

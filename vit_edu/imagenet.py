@@ -26,9 +26,9 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation
 from vit_edu.augment import moving_average, normalise
-from vit_edu.cifar10 import chosen_training, describe_figures, epoch_report
-from vit_edu.cifar10 import expectation, stop_request, training_options
-from vit_edu.cifar10 import uncompiled, write_run
+from vit_edu.cifar10 import changed_numbers, chosen_training, describe_figures
+from vit_edu.cifar10 import epoch_report, expectation, stop_request
+from vit_edu.cifar10 import training_options, uncompiled, write_run
 from vit_edu.data import data_folder, image_folder
 from vit_edu.model import VisionTransformer
 from vit_edu.training import Batch, TrainingConfig, predict_logits, seed_for, train
@@ -66,14 +66,17 @@ class Recipe:
     @property
     def label(self) -> str:
         """The name with what was changed, e.g. "reference-no-augment"."""
-        return "-".join((self.name, *self.changes))
+        return "-".join((self.name, *self.changes)).replace("=", "-")
 
     @property
     def command(self) -> str:
-        """What to type on one machine with 8 GPUs."""
-        flags = "".join(f" --{change}" for change in self.changes)
-        start = "torchrun --nproc-per-node 8 -m vit_edu.imagenet"
-        return f"{start} --data DIR --recipe {self.name}{flags}"
+        """What to type, on one machine with the recipe's hardware."""
+        start = "torchrun --nproc-per-node 8 -m vit_edu.imagenet --data DIR"
+        if self.hardware in ("any CPU", "one GPU"):
+            start = "python -m vit_edu.imagenet"
+        options = [f"--{change.replace('=', ' ')}" for change in self.changes]
+        options += changed_numbers(self, RECIPES.get(self.name, self))
+        return " ".join([start, "--recipe", self.name, *options])
 
 
 def vit(embed_dim: int, depth: int, n_heads: int, **others) -> dict:
@@ -858,10 +861,12 @@ def chosen(args: argparse.Namespace) -> Recipe:
         recipe = without_augmentation(recipe)
     training = chosen_training(args, recipe.training)
     model, changes = dict(recipe.model), list(recipe.changes)
-    for name, value in dict(pool=args.pool, n_registers=args.registers).items():
-        if value:
-            model[name] = value
-            changes.append(f"{name}-{value}")
+    if args.pool:
+        model["pool"] = args.pool
+        changes.append(f"pool={args.pool}")
+    if args.registers:
+        model["n_registers"] = args.registers
+        changes.append(f"registers={args.registers}")
     batch_size = args.batch_size or recipe.batch_size
     changed = dict(training=training, model=model, changes=tuple(changes))
     return replace(recipe, batch_size=batch_size, **changed)
