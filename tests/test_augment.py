@@ -20,7 +20,7 @@ from vit_edu.augment import (
     enlarge,
     erase,
     mix,
-    moving_average,
+    MovingAverage,
     normalise,
     rand_augment,
     transforms_for,
@@ -249,7 +249,7 @@ def test_the_same_seed_gives_the_same_batch():
 def test_the_moving_average_by_hand():
     """The first update copies; then each keeps min(decay, (1 + n) / (10 + n)) of the average."""
     model = nn.Linear(1, 1, bias=False)
-    averaged, value = moving_average(model, 0.5), None
+    averaged, value = MovingAverage(model, 0.5), None
     for n, weight in enumerate([1.0, 4.0, 2.0, -3.0, 0.0, 5.0, 7.0, 1.0, 1.0, 9.0, 2.0, 3.0]):
         nn.init.constant_(model.weight, weight)
         averaged.update_parameters(model)
@@ -260,7 +260,7 @@ def test_the_moving_average_by_hand():
 
 def test_the_moving_average_takes_buffers_along():
     model = nn.Sequential(nn.BatchNorm1d(2))
-    averaged = moving_average(model)
+    averaged = MovingAverage(model)
     for _ in range(3):
         model(torch.randn(8, 2) + 5)
         averaged.update_parameters(model)
@@ -271,4 +271,4 @@ def test_the_moving_average_takes_buffers_along():
 
 def test_a_decay_of_one_is_refused():
     with pytest.raises(ValueError, match="decay 1.0 is not in"):
-        moving_average(nn.Linear(1, 1), 1.0)
+        MovingAverage(nn.Linear(1, 1), 1.0)

@@ -20,7 +20,7 @@ from vit_edu.augment import NO_AUGMENTATION, Augmentation
 from vit_edu.cifar10 import CHANGES, RECIPES, Recipe, build_model, fit, recipe_from, train_vit_on_cifar10
 from vit_edu.data import cifar10_or_digits, digits32
 from vit_edu.model import VisionTransformer, count_parameters
-from vit_edu.records import read_record
+from vit_edu.records import read_record, surroundings
 from vit_edu.training import TrainingConfig
 from vit_edu.weights import load_model
 
@@ -81,7 +81,7 @@ def test_every_change_changes_one_thing_and_steps(change):
     before, after = ({k: v for k, v in vars(r).items()} for r in (RECIPES["fast"], recipe))
     assert sum(before[key] != after[key] for key in before) == 1
     training = replace(recipe.training, epochs=1, warmup_epochs=0)
-    _, _, (row,) = trained(replace(recipe, training=training, batch_size=3), few(3))
+    _, _, (row,) = trained(replace(recipe, training=training, batch_size=2), few(3))
     assert row["train_loss"] > 0
 
 
@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
         recipe, out = replace(SMALL, training=replace(SMALL.training, seed=seed)), tmp_path / str(k)
         images = few(128)
         model, averaged, history = trained(recipe, images, out=out)
-        cifar10.finish(model, averaged, recipe, images, history, out)
+        cifar10.finish(model, averaged, recipe, images, history, out, surroundings())
         files.append((out / "weights.safetensors").read_bytes())
     assert files[0] == files[1] != files[2]
 
@@ -157,7 +157,7 @@ def test_figures_only_of_the_epochs_that_are_evaluated():
 def test_a_record_holds_what_it_must(tmp_path, monkeypatch):
     images = few(128)
     model, averaged, history = trained(images=images, out=tmp_path)
-    final = cifar10.finish(model, averaged, SMALL, images, history, tmp_path)
+    final = cifar10.finish(model, averaged, SMALL, images, history, tmp_path, surroundings())
     record = read_record(tmp_path)
     facts = record.facts
     for prefix in "", "averaged_":
@@ -304,6 +304,14 @@ def test_ctrl_c_leaves_a_state_that_goes_on(tmp_path):
     assert f"'accuracy': {round(final['averaged_test_accuracy'], 4)}" in measured, errors
 
 
+@pytest.mark.parametrize("options", [["--epochs", "0"], ["--batch-size", "0"], ["--accumulate", "-1"]])
+def test_numbers_below_one_are_refused(options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cifar10", *options])
+    with pytest.raises(SystemExit):
+        cifar10.parse_arguments()
+    assert "not a whole number from 1 on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--no-augment", "--seed", "2"], ["--held-out", "--epochs", "60", "--lr", "0.0005", "--change", "depth3"],
                 ["--batch-size", "64", "--accumulate", "4"]]
@@ -344,6 +352,6 @@ def test_weights_are_safetensors(tmp_path):
     images = few(128)
     model, averaged, history = trained(replace(SMALL, average=0), images, out=tmp_path)
     assert averaged is None
-    cifar10.finish(model, averaged, replace(SMALL, average=0), images, history, tmp_path)
+    cifar10.finish(model, averaged, replace(SMALL, average=0), images, history, tmp_path, surroundings())
     assert load_file(tmp_path / "weights.safetensors").keys() == model.state_dict().keys()
     assert read_record(tmp_path).facts["weights"] == "last"

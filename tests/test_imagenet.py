@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import RandomResizedCrop
 
 from vit_edu import imagenet, training
+from vit_edu.augment import MovingAverage
 from vit_edu.imagenet import (
     RECIPES,
     Group,
@@ -222,7 +223,7 @@ def test_a_killed_run_resumes_exactly(pictures_folder, tmp_path):
 def test_sigterm_leaves_a_state_that_goes_on(whole, pictures_folder, tmp_path):
     """Preemption: torchrun passes SIGTERM on, both processes stop at one step, the state is whole."""
     out = tmp_path / "run"
-    with launch(pictures_folder, out, "--slow", processes=2) as running:
+    with launch(pictures_folder, out, "--slow", "--workers", 1, processes=2) as running:
         for line in running.stdout:
             if line.startswith("epoch"):
                 break
@@ -233,6 +234,9 @@ def test_sigterm_leaves_a_state_that_goes_on(whole, pictures_folder, tmp_path):
     assert not (out / "run.json").exists()
     finished(pictures_folder, out, "--resume")
     assert_same(whole, out)
+    recorded = (out / "run.json").read_text()
+    finished(pictures_folder, out, "--resume")
+    assert (out / "run.json").read_text() == recorded, "a finished run is not recorded anew"
 
 
 def test_a_process_that_dies_ends_the_others(pictures_folder, tmp_path):
@@ -359,7 +363,29 @@ def test_an_unreadable_image_is_named_and_skipped_only_if_asked(data, capsys):
     recipe = small()
     with pytest.raises(ValueError, match="cannot be read"):
         fit(build_model(recipe, data), recipe, data, ALONE, workers=0)
-    fit(build_model(recipe, data), recipe, data, ALONE, workers=0, skip_unreadable=True)
+    run = data.parent / "run"
+    assert imagenet.run(recipe, data, run, workers=0, skip_unreadable=True), "to the end, the record included"
+    assert (run / "run.json").exists()
+
+
+def test_any_decoders_error_names_the_file(tmp_path):
+    """PIL raises a SyntaxError for a PNG whose first chunk is damaged."""
+    path = tmp_path / "broken.png"
+    Image.new("RGB", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[29:33] = b"\0\0\0\0"    # the check sum of its header
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image"):
+        open_reduced(path, 4, central_box)
+
+
+def test_views_of_an_image_are_not_mixed_with_each_other():
+    """MixUp and CutMix mix neighbours in a process's part of a batch."""
+    for world in 1, 2, 4:
+        part = list(SharedBatches(960, 96, world=world, seed=1, repeats=3))
+        numbers = torch.tensor([number for number, _ in part]).view(-1, 96 // world)
+        same = (numbers == numbers.roll(1, dims=1)).float().mean()
+        assert same < 0.1, (world, same)
 
 
 def test_nothing_readable_is_an_error_even_when_skipping(tmp_path):
@@ -467,6 +493,16 @@ def test_the_last_and_the_best_weights_are_kept(tmp_path):
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["best.safetensors", "weights-epoch-0003.safetensors", "weights-epoch-0004.safetensors"]
     assert load_model(tmp_path / "best.safetensors").head.bias[0] == 2
+
+
+def test_the_best_is_that_of_the_whole_run_and_of_the_weights_that_are_kept(tmp_path):
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=1, n_heads=1)
+    (tmp_path / "metrics.csv").write_text("epoch,val_accuracy,averaged_val_accuracy\n1,0.3,0.8\n")
+    keeper = Keeper(MovingAverage(model), tmp_path, last=0)
+    keeper({"epoch": 2, "val_accuracy": 0.9, "averaged_val_accuracy": 0.7})
+    assert not (tmp_path / "best.safetensors").exists(), "epoch 1 was better, before the resume"
+    keeper({"epoch": 3, "val_accuracy": 0.1, "averaged_val_accuracy": 0.9})
+    assert (tmp_path / "best.safetensors").exists()
 
 
 def test_rates_fall_from_the_head_to_the_patches():

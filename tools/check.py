@@ -17,7 +17,7 @@ from export import export
 
 # What a notebook may import: Python's own modules, what Colab brings, and the package.
 COLAB = {
-    "IPython", "PIL", "ipywidgets", "matplotlib", "numpy", "safetensors", "sklearn", "timm", "torch", "torchvision",
+    "IPython", "PIL", "filelock", "ipywidgets", "matplotlib", "numpy", "safetensors", "sklearn", "timm", "torch", "torchvision",
     "tqdm", "vit_edu", *sys.stdlib_module_names,
 }  # fmt: skip
 

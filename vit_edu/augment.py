@@ -58,7 +58,7 @@ def crop_and_flip(images: Tensor, padding: int, flip: float) -> Tensor:
     columns = reflect(torch.arange(W) + shift[1], W)                   # (B, W)
     flipped = torch.rand(B, 1) < flip
     columns = torch.where(flipped, columns.flip(1), columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = (t.to(images.device, non_blocking=True) for t in (rows, columns))
     image = torch.arange(B, device=images.device)[:, None, None, None]
     channel = torch.arange(C, device=images.device)[:, None, None]
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
@@ -124,7 +124,7 @@ def rand_augment(images: Tensor, operations: int = 2, magnitude: int = 9) -> Ten
         negative = (torch.rand(len(images)) <= 0.5) & (drawn < len(SIGNED))
         kind, order = (2 * drawn + negative).sort()
         kinds, counts = kind.unique_consecutive(return_counts=True)
-        order = order.to(images.device)
+        order = order.to(images.device, non_blocking=True)
         parts = images[order].split(counts.tolist())
         done = [
             OPERATIONS[names[k // 2]](part, (-1) ** (k % 2) * magnitude / 30)
@@ -136,7 +136,8 @@ def rand_augment(images: Tensor, operations: int = 2, magnitude: int = 9) -> Ten
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Bytes to floats of mean 0 and deviation 1 in each channel: (B, C, H, W)."""
-    mean, std = (t.to(images.device)[:, None, None] for t in (mean, std))
+    mean, std = (t.to(images.device, non_blocking=True) for t in (mean, std))
+    mean, std = mean[:, None, None], std[:, None, None]              # (C, 1, 1)
     return (images.float() / 255 - mean) / std
 
 
@@ -159,7 +160,7 @@ def erase(images: Tensor, probability: float) -> Tensor:
     rows, columns = torch.arange(H), torch.arange(W)
     rows = (rows >= top) & (rows < top + height) & chosen             # (B, H)
     columns = (columns >= left) & (columns < left + width)            # (B, W)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = (t.to(images.device, non_blocking=True) for t in (rows, columns))
     hole = rows[:, None, :, None] & columns[:, None, None, :]         # (B, 1, H, W)
     return images.masked_fill(hole, 0.0)
 
@@ -179,20 +180,37 @@ def mix(images: Tensor, labels: Tensor, n_classes: int, config: Augmentation) ->
     return choices[int(torch.randint(len(choices), ()))](images, labels)
 
 
-def moving_average(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+class MovingAverage(AveragedModel):
     """An exponential moving average (EMA) of the weights, quicker at the start.
 
     After n updates the average keeps min(decay, (1 + n) / (10 + n)) of itself, so
-    that the random start is soon forgotten.
+    that the random start is soon forgotten. Buffers are averaged as well, whole
+    numbers copied. The count is kept on the CPU: no update waits for a GPU.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay {decay} is not in [0, 1); 0.999 averages 1,000 steps")
 
-    def update(average: list[Tensor], current: list[Tensor], n: Tensor) -> None:
-        kept = min(decay, (1 + int(n)) / (10 + int(n)))
-        get_ema_multi_avg_fn(kept)(average, current, n)
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(
+                f"decay {decay} is not in [0, 1); 0.999 averages 1,000 steps"
+            )
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the weights of `model` in, after a step."""
+        n = int(self.n_averaged)
+        kept = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        tensors = ((*m.parameters(), *m.buffers()) for m in (self.module, model))
+        floats: tuple[list[Tensor], list[Tensor]] = [], []
+        for average, current in zip(*tensors):
+            if average.is_floating_point():
+                floats[0].append(average)
+                floats[1].append(current)
+            else:
+                average.copy_(current)
+        get_ema_multi_avg_fn(kept)(*floats, self.n_averaged)
+        self.n_averaged += 1
 
 
 def enlarge(images: Tensor, size: int | None) -> Tensor:

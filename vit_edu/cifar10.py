@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation, enlarge
-from vit_edu.augment import moving_average, normalise
+from vit_edu.augment import MovingAverage, normalise
 from vit_edu.data import DeviceLoader, ImageSet, cifar10, cifar10_or_digits
 from vit_edu.model import VisionTransformer, count_parameters
 from vit_edu.records import Record, read_record, recorded, surroundings, write_record
@@ -188,7 +188,7 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "no-randaugment": changed_augmentation(operations=0),
     "no-erasing": changed_augmentation(erasing=0),
     "no-mix": changed_augmentation(mix=0),
-    "repeats3": changed_augmentation(repeats=3),
+    "repeats2": changed_augmentation(repeats=2),
     "no-smoothing": lambda recipe: replace(
         recipe, training=replace(recipe.training, label_smoothing=0.0)
     ),
@@ -289,7 +289,7 @@ def fit(
     """
     config, size = recipe.training, recipe.image_size
     device = next(model.parameters()).device
-    averaged = moving_average(model, recipe.average) if recipe.average else None
+    averaged = MovingAverage(model, recipe.average) if recipe.average else None
     repeats = recipe.augmentation.repeats
     arrays = images.train_images.to(device), images.train_labels.to(device)
     loader = DeviceLoader(*arrays, recipe.batch_size, shuffle=True, repeats=repeats)
@@ -407,9 +407,11 @@ def write_run(
     """Write a finished run's weights and its record, of any kind of recipe.
 
     `weights.safetensors` holds the averaged weights if there are any. `facts` join
-    the record's, such as `data`.
+    the record's, such as `data` and the `surroundings` in which the run began.
     """
     save_weights(averaged or model, Path(out) / "weights.safetensors")
+    if (Path(out) / "run.json").exists():
+        return    # finished before: what was recorded then stays
     write_record(
         out,
         recipe=recipe.label,
@@ -424,7 +426,6 @@ def write_run(
         final=final,
         weights="averaged" if averaged else "last",
         **facts,
-        **surroundings(),
     )
 
 
@@ -435,8 +436,12 @@ def finish(
     images: ImageSet,
     history: list[dict[str, float]],
     out: str | os.PathLike,
+    around: dict,
 ) -> dict:
-    """Measure the final model on all images and write the run; its final figures."""
+    """Measure the final model on all images and write the run; its final figures.
+
+    `around`: the `surroundings` in which the run began.
+    """
     device, final = next(model.parameters()).device, dict(history[-1])
     for prefix, trained in {"": model, "averaged_": averaged}.items():
         if trained is not None:
@@ -445,8 +450,8 @@ def finish(
                 known = evaluate(trained, batches)
             final |= {f"{prefix}train_{name}": value for name, value in known.items()}
     shape = 3, recipe.image_size, recipe.image_size
-    data = images.provenance
-    write_run(out, model, averaged, recipe, shape, history, final, data=data)
+    facts = dict(data=images.provenance) | around
+    write_run(out, model, averaged, recipe, shape, history, final, **facts)
     return final
 
 
@@ -462,7 +467,7 @@ def run(
     Returns the final figures; None when it was stopped before its end.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    images = load_images(recipe)
+    images, around = load_images(recipe), surroundings()
     torch.manual_seed(recipe.training.seed)
     model = build_model(recipe).to(device)
     with stop_request(minutes) as should_stop:
@@ -477,7 +482,7 @@ def run(
     if len(history) < recipe.training.epochs:
         print(f"stopped; {out} holds the state, --resume goes on from it")
         return None
-    return finish(model, averaged, recipe, images, history, out)
+    return finish(model, averaged, recipe, images, history, out, around)
 
 
 def evaluate_run(out: str | os.PathLike) -> dict[str, float]:
@@ -545,10 +550,17 @@ def chosen_training(args: argparse.Namespace, config: TrainingConfig) -> Trainin
         config,
         seed=args.seed,
         epochs=epochs,
-        lr=args.lr or config.lr,
+        lr=config.lr if args.lr is None else args.lr,
         warmup_epochs=min(config.warmup_epochs, epochs / 10),
         accumulate=args.accumulate,
     )
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, from a command line."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return number
 
 
 def training_options(
@@ -559,10 +571,10 @@ def training_options(
     option = parser.add_argument
     option("--recipe", choices=recipes, default=default)
     option("--seed", type=int, default=0)
-    option("--epochs", type=int, help="instead of the recipe's")
+    option("--epochs", type=positive, help="instead of the recipe's")
     option("--lr", type=float, help="instead of the recipe's")
-    option("--batch-size", type=int, help="instead of the recipe's")
-    option("--accumulate", type=int, default=1, help="parts of a batch, to save memory")
+    option("--batch-size", type=positive, help="instead of the recipe's")
+    option("--accumulate", type=positive, default=1, help="parts of a batch")
     option("--minutes", type=float, help="stop then; --resume goes on")
     option("--out", help="folder of the run (default: runs/NAME-SEED)")
     option("--resume", action="store_true", help="go on where the run stopped")

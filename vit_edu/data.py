@@ -143,7 +143,7 @@ def open_image(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:    # PIL's errors are of this kind, too
+    except Exception as error:    # decoders fail in many ways
         raise ValueError(
             f"{path} cannot be read as an image ({error}); replace or remove it"
         ) from error

@@ -4,9 +4,12 @@ Written by tools/export.py from book/text/10_imagenet.md: edit that file, then `
 """
 
 import argparse
+import csv
 import itertools
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from filelock import FileLock
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
@@ -25,12 +29,13 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import pil_to_tensor
 
 from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation
-from vit_edu.augment import moving_average, normalise
+from vit_edu.augment import MovingAverage, normalise
 from vit_edu.cifar10 import changed_numbers, chosen_training, describe_figures
 from vit_edu.cifar10 import epoch_report, expectation, stop_request
 from vit_edu.cifar10 import training_options, uncompiled, write_run
 from vit_edu.data import data_folder, image_folder
 from vit_edu.model import VisionTransformer
+from vit_edu.records import surroundings
 from vit_edu.training import Batch, TrainingConfig, predict_logits, seed_for, train
 from vit_edu.weights import load_model, load_state, read_weights, save_weights
 from vit_edu.weights import unwrapped
@@ -264,10 +269,20 @@ def small_imagenet(download: bool = True) -> Path:
         try:
             Imagenette(data_folder(), size="160px", download=True)
             return data_folder() / "imagenette2-160"
-        except OSError:
+        except (OSError, RuntimeError):    # torchvision's word for a damaged archive
             pass
     print("no Imagenette here and no download: parts of two photographs stand in")
-    return photo_folder(data_folder() / "photographs")
+    root = data_folder() / "photographs"
+    whole = len([*root.glob("*/*/*.jpg")]) == 256
+    return root if whole else photo_folder(root)
+
+
+def shared_imagenet() -> Path:
+    """`small_imagenet`, fetched by one process while a machine's others wait."""
+    if "RANK" not in os.environ:
+        return small_imagenet()
+    with FileLock(Path(tempfile.gettempdir()) / "vit_edu-imagenette.lock"):
+        return small_imagenet()
 
 
 def check_classes(data: Path) -> tuple[Path, Path, list[str]]:
@@ -326,7 +341,7 @@ def open_reduced(path: str, size: int, box: Callable[[int, int], tuple]) -> Imag
             x, y = image.width / width, image.height / height
             part = left * x, top * y, right * x, bottom * y
             resized = image.convert("RGB").resize((size, size), Image.BICUBIC, part)
-    except OSError as error:
+    except Exception as error:    # decoders fail in many ways
         raise ValueError(
             f"{path} cannot be read as an image ({error}); replace or remove it, or "
             "pass --skip-unreadable"
@@ -393,8 +408,8 @@ class SharedBatches(Sampler):
 
     The order of all images follows from `seed` and the epoch, so that batch k is the
     same set of images, with the same seeds, for any number of processes. `repeats`
-    puts that many views of an image into the order, next to one another (Hoffer et
-    al., 2020). `start_batch` lets an epoch begin in the middle.
+    puts that many views of an image into a batch (Hoffer et al., 2020). `start_batch`
+    lets an epoch begin in the middle.
     """
 
     def __init__(
@@ -436,6 +451,9 @@ class SharedBatches(Sampler):
         seeds = torch.randint(2**62, (self.n_images,), generator=chance)
         order = order.repeat_interleave(self.repeats)[: self.n_images]
         last = self.n_images // self.batch_size * self.batch_size
+        if self.repeats > 1:    # neighbours are mixed: scatter an image's views
+            places = torch.randperm(self.batch_size, generator=chance)
+            order = order[:last].view(-1, self.batch_size)[:, places].flatten()
         mine = range(self.start_batch * self.batch_size + self.rank, last, self.world)
         yield from ((int(order[i]), int(seeds[i])) for i in mine)
 
@@ -507,6 +525,22 @@ def workers_for(asked: int | None) -> int:
     return min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+class Reader(DataLoader):
+    """A DataLoader whose processes leave Ctrl-C and SIGTERM to the one that trains.
+
+    Such a signal goes to all of them; a reader that died of it would take the run
+    along before its state is saved. They are born with both signals blocked.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:
+        stop = {signal.SIGINT, signal.SIGTERM}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def make_loaders(
     recipe: Recipe,
     data: Path,
@@ -533,8 +567,8 @@ def make_loaders(
     local = recipe.batch_size // group.world
     share = range(group.rank, len(val_set), group.world)
     return (
-        DataLoader(train_set, local, sampler=sampler, drop_last=True, **pinned),
-        DataLoader(val_set, min(local, 250), sampler=share, **pinned),
+        Reader(train_set, local, sampler=sampler, drop_last=True, **pinned),
+        Reader(val_set, min(local, 250), sampler=share, **pinned),
     )
 
 
@@ -568,6 +602,12 @@ class Keeper:
     ) -> None:
         self.model, self.last, self.best = model, last, -1.0
         self.out = out and Path(out)    # None: nothing is kept
+        prefix = "averaged_" if isinstance(model, AveragedModel) else ""
+        self.figure = f"{prefix}val_accuracy"
+        if self.out and (table := self.out / "metrics.csv").exists():    # resumed
+            with open(table, newline="") as file:
+                rows = list(csv.DictReader(file))
+            self.best = max((float(row[self.figure]) for row in rows), default=-1.0)
 
     def __call__(self, row: dict[str, float]) -> None:
         """Called after each epoch with its row."""
@@ -579,8 +619,8 @@ class Keeper:
             kept = sorted(self.out.glob("weights-epoch-*.safetensors"))
             for old in kept[: -self.last]:
                 old.unlink()
-        if row["val_accuracy"] > self.best:
-            self.best = row["val_accuracy"]
+        if row[self.figure] > self.best:
+            self.best = row[self.figure]
             save_weights(self.model, self.out / "best.safetensors")
 
 
@@ -660,7 +700,7 @@ def fit(
     train_loader, val_loader = make_loaders(recipe, Path(data), group, **options)
     config, pictures = adapted(recipe, len(train_loader)), train_loader.dataset
     classes, shape = len(pictures.classes), (3, pictures.size, pictures.size)
-    averaged = moving_average(model, recipe.average) if recipe.average else None
+    averaged = MovingAverage(model, recipe.average) if recipe.average else None
     augment = Augment(recipe.augmentation, MEAN, STD, classes, config.epochs)
     optimizer = layer_decayed(model, config, layer_decay) if layer_decay else None
     keeper = Keeper(averaged or model, out, keep)
@@ -723,17 +763,21 @@ def finish(
     group: Group,
     history: list[dict[str, float]],
     out: str | os.PathLike,
+    around: dict,
+    *,
     workers: int | None = None,
+    skip_unreadable: bool = False,
 ) -> dict:
     """Measure the final model on training images, and write the run; final figures.
 
     On up to 10,000 of them, chosen at random, as they are.
     """
-    known = Pictures(data / "train", recipe.model["img_size"], smallest=None)
+    options = dict(smallest=None, skip_unreadable=skip_unreadable)
+    known = Pictures(data / "train", recipe.model["img_size"], **options)
     chance = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(known), generator=chance)[:10_000].tolist()
     mine = chosen[group.rank :: group.world]
-    batches = DataLoader(known, 250, sampler=mine, num_workers=workers_for(workers))
+    batches = Reader(known, 250, sampler=mine, num_workers=workers_for(workers))
     final = dict(history[-1])
     for prefix, trained in {"": model, "averaged_": averaged}.items():
         if trained is not None:
@@ -741,7 +785,7 @@ def finish(
             for name, value in figures.items():
                 final[prefix + name.replace("val", "train")] = value
     if group.leads:
-        facts = dict(data=describe_data(data), processes=group.world)
+        facts = dict(data=describe_data(data), processes=group.world) | around
         shape = 3, known.size, known.size
         write_run(out, model, averaged, recipe, shape, history, final, **facts)
     return final
@@ -775,6 +819,7 @@ def run(
     minutes: float | None = None,
     weights: str | None = None,
     workers: int | None = None,
+    skip_unreadable: bool = False,
     **options,
 ) -> dict | None:
     """Train a recipe in this process, or in all that torchrun started, and record it.
@@ -782,11 +827,13 @@ def run(
     minutes: stop after so many; `resume=True` goes on later
     weights: a safetensors file to begin with
     workers: processes that read images, for each that trains
+    skip_unreadable: take the next image where one cannot be read
     options: of `fit`
 
     Returns the final figures; None when it was stopped before its end.
     """
-    data = Path(data)
+    data, around = Path(data), surroundings()
+    reading = dict(workers=workers, skip_unreadable=skip_unreadable)
     with process_group() as group, stop_request(minutes) as should_stop:
         model = build_model(recipe, data, weights).to(group.device)
         history, averaged = fit(
@@ -796,14 +843,15 @@ def run(
             group,
             out=out,
             should_stop=should_stop,
-            workers=workers,
+            **reading,
             **options,
         )
         if len(history) < recipe.training.epochs:
             if group.leads:
                 print(f"stopped; {out} holds the state, --resume goes on from it")
             return None
-        return finish(model, averaged, recipe, data, group, history, out, workers)
+        results = model, averaged, recipe, data, group, history, out, around
+        return finish(*results, **reading)
 
 
 def train_model(
@@ -843,14 +891,17 @@ def train_model(
     return fit(model, recipe, data_dir, group, **options)[0]
 
 
-def evaluate_run(out: str | os.PathLike, data: str | os.PathLike) -> dict[str, float]:
+def evaluate_run(
+    out: str | os.PathLike, data: str | os.PathLike, skip_unreadable: bool = False
+) -> dict[str, float]:
     """Validation figures of the weights that a run left in `out`, measured anew."""
     model = load_model(Path(out) / "weights.safetensors")
     group = Group(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     _, val_root, _ = check_classes(Path(data))
-    pictures = Pictures(val_root, model.patch_embed.img_size[0])
+    size = model.patch_embed.img_size[0]
+    pictures = Pictures(val_root, size, skip_unreadable=skip_unreadable)
     everything = dict(sampler=range(len(pictures)), num_workers=workers_for(None))
-    batches = DataLoader(pictures, 250, **everything)
+    batches = Reader(pictures, 250, **everything)
     return validate(model.to(group.device), batches, group)
 
 
@@ -901,10 +952,11 @@ def main() -> None:
             print(f"  ours: {ours}")
         return
     recipe = chosen(args)
-    data = Path(args.data) if args.data else small_imagenet()
+    data = Path(args.data) if args.data else shared_imagenet()
     out = args.out or f"runs/imagenet-{recipe.label}-{args.seed}"
     if args.eval:
-        print({name: round(value, 4) for name, value in evaluate_run(out, data).items()})
+        figures = evaluate_run(out, data, args.skip_unreadable)
+        print({name: round(value, 4) for name, value in figures.items()})
         return
     names = "minutes", "weights", "workers", "resume", "save_every", "keep"
     names = *names, "layer_decay", "skip_unreadable"

@@ -324,7 +324,8 @@ def train(
 
     Returns a row of figures for each epoch. The loop seeds torch's generators, the
     loader's own included, by `config.seed` and the place in the run, so that a run that
-    is interrupted and resumed ends with the weights of one that is not. For that, all
+    is interrupted and resumed ends with the weights of one that is not (to the bit on a
+    CPU; GPUs add in an order of their own). For that, all
     chance (order, dropout, augmentation) must come from torch, not from `random` or
     numpy, and the loader's workers must not be persistent.
     """
@@ -340,6 +341,7 @@ def train(
                 return state.history
             if save_every and state.step % save_every == 0:
                 state.save()
+        state.save()    # evaluating takes its time, and may fail
         row = end_epoch(state, evaluate, overall)
         if leads:
             print(describe(row, config.epochs), flush=True)
@@ -389,7 +391,7 @@ def end_epoch(
     """Evaluate, and close the epoch with a row of figures."""
     row = {
         "epoch": len(state.history) + 1,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        "lr": learning_rate(state.step - 1, state.steps_per_epoch, state.config),
         "train_loss": overall(torch.stack(state.losses).mean().item()),
     }
     models = {"": state.model}
