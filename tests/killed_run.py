@@ -27,7 +27,7 @@ def arm(moment: str, number: int):
     @contextlib.contextmanager
     def killing(path):
         ours = Path(path).name == "state.pt"
-        count[0] += ours
+        count[0] += ours and moment != "step"
         now = ours and count[0] == number
         if now and moment == "before":
             die()
