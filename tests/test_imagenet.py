@@ -505,6 +505,13 @@ def test_the_best_is_that_of_the_whole_run_and_of_the_weights_that_are_kept(tmp_
     assert (tmp_path / "best.safetensors").exists()
 
 
+def test_a_folder_of_another_run_is_refused_whatever_its_table_holds(data, tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,train_loss\n1,0.3\n")
+    recipe = small()
+    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+        fit(build_model(recipe, data), recipe, data, ALONE, workers=0, out=tmp_path)
+
+
 def test_rates_fall_from_the_head_to_the_patches():
     model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=3, n_heads=1)
     config = TrainingConfig(lr=1e-3, weight_decay=0.3)

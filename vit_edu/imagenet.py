@@ -607,7 +607,8 @@ class Keeper:
         if self.out and (table := self.out / "metrics.csv").exists():    # resumed
             with open(table, newline="") as file:
                 rows = list(csv.DictReader(file))
-            self.best = max((float(row[self.figure]) for row in rows), default=-1.0)
+            known = (float(row.get(self.figure, -1)) for row in rows)
+            self.best = max(known, default=-1.0)
 
     def __call__(self, row: dict[str, float]) -> None:
         """Called after each epoch with its row."""
