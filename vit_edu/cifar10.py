@@ -19,6 +19,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torchvision.models.resnet import BasicBlock
 
 from vit_edu.augment import NO_AUGMENTATION, Augment, Augmentation, enlarge
 from vit_edu.augment import MovingAverage, normalise
@@ -36,7 +37,7 @@ class Recipe:
 
     name: str
     purpose: str
-    model: dict    # arguments of VisionTransformer, or {"torchvision": a name}
+    model: dict    # arguments of VisionTransformer, {"torchvision": name}, {"resnet": 20}
     training: TrainingConfig
     batch_size: int = 512
     augmentation: Augmentation = Augmentation()
@@ -65,9 +66,11 @@ class Recipe:
 
 def changed_numbers(recipe: Recipe, usual: Recipe) -> list[str]:
     """Options for the numbers that are not a recipe's usual ones: ["--epochs 60"]."""
-    names = "seed", "epochs", "lr", "accumulate"
-    pairs = [(name, getattr(recipe.training, name), getattr(usual.training, name))
-             for name in names]
+    names = "seed", "epochs", "lr", "matrix_lr", "accumulate", "precision"
+    pairs = [
+        (name.replace("_", "-"), getattr(recipe.training, name), getattr(usual.training, name))
+        for name in names
+    ]
     pairs.append(("batch-size", recipe.batch_size, usual.batch_size))
     return [f"--{name} {value}" for name, value, known in pairs if value != known]
 
@@ -80,6 +83,8 @@ def vit(embed_dim: int, depth: int, n_heads: int, **others) -> dict:
 
 
 STANDARD = TrainingConfig(epochs=200, lr=1e-3, warmup_epochs=10, clip_norm=1.0)
+LAPTOP = TrainingConfig(lr=1e-3, optimizer="muon")
+TINY = vit(96, 6, 3, mlp_ratio=2, flash_attention=False)    # faster at 64 tokens
 GENTLE = Augmentation(operations=1, magnitude=5, erasing=0, mix=0)
 
 RECIPES = {
@@ -95,12 +100,31 @@ RECIPES = {
             limit=640,
         ),
         Recipe(
+            "sprint",
+            "half a million weights on a laptop: one change at a time, compared",
+            TINY,
+            replace(LAPTOP, epochs=6, warmup_epochs=0.5),
+            batch_size=128,
+            augmentation=GENTLE,
+            average=0.99,
+            position_std=0.5,
+        ),
+        Recipe(
             "tiny",
-            "half a million weights, small enough to run inside a page",
-            vit(96, 6, 3, mlp_ratio=2),
-            replace(STANDARD, epochs=500, lr=2e-3),
+            "the same model, trained longer: small enough to run inside a page",
+            TINY,
+            replace(LAPTOP, epochs=60, warmup_epochs=1),
+            batch_size=128,
             augmentation=GENTLE,
             position_std=0.5,
+        ),
+        Recipe(
+            "resnet20",
+            "the comparison for them: about the same operations in convolutions",
+            {"resnet": 20},
+            TrainingConfig(epochs=60, lr=0.1, weight_decay=5e-4, warmup_epochs=1, optimizer="sgd"),
+            batch_size=128,
+            augmentation=GENTLE,
         ),
         Recipe(
             "fast",
@@ -143,12 +167,33 @@ RECIPES = {
 }
 
 
+def small_resnet(depth: int = 20, n_classes: int = 10) -> nn.Sequential:
+    """The ResNet for 32 pixels of He et al. (2016, section 4.2), depth = 6n + 2.
+
+    With 1 × 1 convolutions where the width changes, as in torchvision.
+    """
+    layers = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    width = 16
+    for planes in 16, 32, 64:
+        for _ in range((depth - 2) // 6):
+            stride, shortcut = 1, None
+            if planes != width:
+                stride, narrow = 2, nn.Conv2d(width, planes, 1, stride=2, bias=False)
+                shortcut = nn.Sequential(narrow, nn.BatchNorm2d(planes))
+            layers.append(BasicBlock(width, planes, stride, shortcut))
+            width = planes
+    pool = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, *pool, nn.Linear(width, n_classes))
+
+
 def build_model(recipe: Recipe) -> nn.Module:
     """The recipe's model with random weights: a ViT of ours or torchvision's ResNet.
 
     A ResNet gets the stem that is usual for small images: 3 × 3 instead of 7 × 7, no
     stride, no pooling (He et al., 2016, section 4.2).
     """
+    if "resnet" in recipe.model:
+        return small_resnet(recipe.model["resnet"])
     name = recipe.model.get("torchvision")
     if name is None:
         model = VisionTransformer(**recipe.model)
@@ -165,7 +210,7 @@ def changed_model(**arguments) -> Callable[[Recipe], Recipe]:
     """A change of a recipe's ViT."""
 
     def change(recipe: Recipe) -> Recipe:
-        if "torchvision" in recipe.model:
+        if "embed_dim" not in recipe.model:
             missing = ", ".join(arguments)
             raise ValueError(f"{recipe.name} is no ViT: it has no {missing}")
         return replace(recipe, model=recipe.model | arguments)
@@ -180,6 +225,17 @@ def changed_augmentation(**arguments) -> Callable[[Recipe], Recipe]:
     )
 
 
+def changed_training(**settings) -> Callable[[Recipe], Recipe]:
+    """A change of a recipe's training."""
+    return lambda recipe: replace(recipe, training=replace(recipe.training, **settings))
+
+
+def enlarged(recipe: Recipe) -> Recipe:
+    """Images enlarged to 128 pixels and cut into patches of 16: the same 64 tokens."""
+    recipe = changed_model(img_size=128, patch_size=16)(recipe)
+    return replace(recipe, image_size=128)
+
+
 # One thing changed, for comparisons: `--change NAME`.
 CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "no-augment": lambda recipe: replace(recipe, augmentation=NO_AUGMENTATION),
@@ -189,9 +245,10 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "no-erasing": changed_augmentation(erasing=0),
     "no-mix": changed_augmentation(mix=0),
     "repeats2": changed_augmentation(repeats=2),
-    "no-smoothing": lambda recipe: replace(
-        recipe, training=replace(recipe.training, label_smoothing=0.0)
-    ),
+    "no-smoothing": changed_training(label_smoothing=0.0),
+    "adamw": changed_training(optimizer="adamw", lr=2e-3),
+    "joint-qkv": changed_training(split_qkv=False),
+    "batch512": lambda recipe: replace(recipe, batch_size=512),
     "no-positions": changed_model(positions="none"),
     "sincos2d": changed_model(positions="sincos2d"),
     "class-token": changed_model(pool="cls"),
@@ -201,6 +258,7 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "depth3": changed_model(depth=3),
     "depth6": changed_model(depth=6),
     "depth12": changed_model(depth=12),
+    "enlarged": enlarged,
 }
 
 
@@ -551,6 +609,8 @@ def chosen_training(args: argparse.Namespace, config: TrainingConfig) -> Trainin
         seed=args.seed,
         epochs=epochs,
         lr=config.lr if args.lr is None else args.lr,
+        matrix_lr=config.matrix_lr if args.matrix_lr is None else args.matrix_lr,
+        precision=args.precision or config.precision,
         warmup_epochs=min(config.warmup_epochs, epochs / 10),
         accumulate=args.accumulate,
     )
@@ -573,6 +633,8 @@ def training_options(
     option("--seed", type=int, default=0)
     option("--epochs", type=positive, help="instead of the recipe's")
     option("--lr", type=float, help="instead of the recipe's")
+    option("--matrix-lr", type=float, help="Muon's rate, instead of the recipe's")
+    option("--precision", choices=("float32", "bfloat16"), help="of matrix products")
     option("--batch-size", type=positive, help="instead of the recipe's")
     option("--accumulate", type=positive, default=1, help="parts of a batch")
     option("--minutes", type=float, help="stop then; --resume goes on")

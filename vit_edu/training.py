@@ -41,19 +41,119 @@ class TrainingConfig:
     accumulate: int = 1            # parts a batch is split into, to save memory
     precision: str = "auto"        # "bfloat16" on GPUs made for it, else "float32"
     seed: int = 0
+    optimizer: str = "adamw"       # or "muon": Muon for the blocks' matrices; "sgd"
+    matrix_lr: float = 0.02        # Muon's rate, at the end of the warm-up
+    split_qkv: bool = True         # Muon sees queries, keys and values apart
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019) with decay on weight matrices alone."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        is_matrix = name.endswith("weight") and parameter.ndim >= 2
-        (matrices if is_matrix else others).append(parameter)
-    groups = [
+def is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a weight matrix (or a convolution's): these are decayed."""
+    return name.endswith("weight") and parameter.ndim >= 2
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> "Optimizer":
+    """The optimiser that `config` names, with decay on weight matrices alone.
+
+    AdamW (Loshchilov and Hutter, 2019), Muon beside it (Jordan et al., 2024), or SGD
+    with Nesterov's momentum, whose decay is multiplied by the rate as well.
+    """
+    makers = {"adamw": adamw, "muon": MuonBeside, "sgd": sgd}
+    if config.optimizer not in makers:
+        raise ValueError(
+            f"unknown optimizer {config.optimizer!r}; choose {', '.join(makers)}"
+        )
+    return makers[config.optimizer](dict(unwrapped(model).named_parameters()), config)
+
+
+def decay_groups(named: dict[str, nn.Parameter], config: TrainingConfig) -> list[dict]:
+    """Two parameter groups: matrices, which are decayed, and all others."""
+    matrices = [p for name, p in named.items() if is_matrix(name, p)]
+    others = [p for name, p in named.items() if not is_matrix(name, p)]
+    return [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def adamw(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW on `named` parameters."""
+    return torch.optim.AdamW(decay_groups(named, config), lr=config.lr, betas=config.betas)
+
+
+def sgd(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.SGD:
+    """SGD with Nesterov's momentum of 0.9 on `named` parameters."""
+    groups = decay_groups(named, config)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+
+
+class MuonBeside:
+    """Muon for the matrices of the blocks and AdamW for the rest, as one optimiser.
+
+    torch's Muon takes a parameter as one matrix. The joint `qkv` (3D, D) is three: here
+    each third is a parameter of its own that shares the joint one's memory.
+    """
+
+    def __init__(self, named: dict[str, nn.Parameter], config: TrainingConfig) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(
+                f"torch {torch.__version__} has no Muon, which came with torch 2.9; "
+                "upgrade torch, or choose optimizer='adamw'"
+            )
+        self.pieces: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
+        rest = {}
+        for name, parameter in named.items():
+            if "blocks." not in name or not name.endswith("weight") or parameter.ndim != 2:
+                rest[name] = parameter
+                continue
+            n = 3 if config.split_qkv and name.endswith("qkv.weight") else 1
+            views = [nn.Parameter(part) for part in parameter.detach().chunk(n)]
+            self.pieces.append((parameter, views))
+        if not self.pieces:
+            raise ValueError("the model has no blocks with matrices: use optimizer='adamw'")
+        views = [view for _, parts in self.pieces for view in parts]
+        scale = config.matrix_lr / config.lr
+        muon = torch.optim.Muon(
+            [{"params": views, "lr_scale": scale}],
+            lr=config.matrix_lr,
+            weight_decay=config.weight_decay,
+        )
+        self.parts = muon, adamw(rest, config)
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """The groups of both; the loop writes the rate into them."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients."""
+        for parameter, views in self.pieces:
+            for tensor in (parameter, *views):
+                tensor.grad = None
+        self.parts[1].zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """Hand each view its part of the weights and of the gradient, and step both."""
+        for parameter, views in self.pieces:
+            if parameter.grad is None:
+                continue
+            n = len(views)
+            data, grads = parameter.detach().chunk(n), parameter.grad.chunk(n)
+            for view, part, grad in zip(views, data, grads):
+                view.data, view.grad = part, grad
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict:
+        """The states of both."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to the states of both."""
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+
+
+Optimizer = torch.optim.Optimizer | MuonBeside
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
@@ -81,7 +181,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def training_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: Batch,
     config: TrainingConfig,
 ) -> Tensor:
@@ -171,7 +271,7 @@ class TrainingState:
         averaged: AveragedModel | None = None,
         path: Path | None = None,
         identity: dict | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Optimizer | None = None,
         leads: bool = True,
     ) -> None:
         self.model, self.config = model, config
@@ -301,7 +401,7 @@ def train(
     resume: bool = False,
     save_every: int | None = None,
     identity: dict | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizer | None = None,
     leads: bool = True,
     overall: Callable[[float], float] = float,
 ) -> list[dict[str, float]]:
