@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vit_edu.attention import Attention
 from vit_edu.records import surroundings, write_record
-from vit_edu.training import write_csv
+from vit_edu.checkpoint import write_csv
 
 WIDTH, HEADS = 384, 6
 TOKENS = 65, 197, 577, 1025, 4097

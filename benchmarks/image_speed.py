@@ -24,7 +24,9 @@ import torch
 from PIL import Image
 
 from vit_edu.augment import normalise, rand_augment
-from vit_edu.imagenet import MEAN, RECIPES, STD, Group, Pictures, central_box, make_loaders, open_reduced, small_imagenet
+from vit_edu.photographs import MEAN, STD, Pictures, central_box, open_reduced, small_imagenet
+from vit_edu.cifar10_recipes import RECIPES
+from vit_edu.processes import Group, make_loaders
 from vit_edu.model import PRESETS, create_vit
 from vit_edu.throughput import PEAK_TFLOPS, training_flops
 

@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vit_edu.augment import Augment, Augmentation, transforms_for
-from vit_edu.cifar10 import RECIPES, build_model
+from vit_edu.cifar10_recipes import RECIPES, build_model
 from vit_edu.data import DeviceLoader, ImageSet, TensorImages, cifar10_or_digits
 from vit_edu.throughput import PEAK_TFLOPS, training_flops
 

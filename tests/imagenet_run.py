@@ -13,7 +13,8 @@ from dataclasses import replace
 import torch
 
 from vit_edu import imagenet
-from vit_edu.training import TrainingConfig, train
+from vit_edu.optimizer import TrainingConfig
+from vit_edu.training import train
 
 torch.set_num_threads(1)
 parser = argparse.ArgumentParser()

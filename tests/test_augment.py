@@ -20,11 +20,11 @@ from vit_edu.augment import (
     enlarge,
     erase,
     mix,
-    MovingAverage,
     normalise,
     rand_augment,
     transforms_for,
 )
+from vit_edu.checkpoint import MovingAverage
 from vit_edu.data import digits32
 
 # Our names for torchvision's operations.

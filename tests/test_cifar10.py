@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vit_edu import cifar10, throughput
 from vit_edu.augment import NO_AUGMENTATION, Augmentation
-from vit_edu.cifar10 import CHANGES, RECIPES, Recipe, build_model, fit, recipe_from, train_vit_on_cifar10
+from vit_edu.cifar10_recipes import CHANGES, RECIPES, Recipe, build_model
+from vit_edu.cifar10 import fit, recipe_from, train_vit_on_cifar10
 from vit_edu.data import cifar10_or_digits, digits32
 from vit_edu.model import VisionTransformer, count_parameters
 from vit_edu.records import read_record, surroundings
-from vit_edu.training import TrainingConfig
+from vit_edu.optimizer import TrainingConfig
 from vit_edu.weights import load_model
 
 

@@ -14,15 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vit_edu import data
-from vit_edu.data import (
-    DeviceLoader,
-    TensorImages,
-    cifar10,
-    cifar10_or_digits,
-    data_folder,
-    digits32,
-    image_folder,
-)
+from vit_edu.data import DeviceLoader, TensorImages, cifar10, cifar10_or_digits, data_folder, digits32, image_folder
 
 REAL = data_folder() / "cifar-10-batches-py"
 needs_data = pytest.mark.skipif(not REAL.is_dir(), reason="no CIFAR-10: set VIT_EDU_DATA to a folder that holds it")

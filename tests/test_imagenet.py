@@ -18,27 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.transforms import RandomResizedCrop
 
 from vit_edu import imagenet, training
-from vit_edu.augment import MovingAverage
-from vit_edu.imagenet import (
-    RECIPES,
-    Group,
-    Keeper,
-    Pictures,
-    SharedBatches,
-    build_model,
-    central_box,
-    check_classes,
-    fit,
-    layer_decayed,
-    open_reduced,
-    random_box,
-    small_imagenet,
-    train_model,
-    without_augmentation,
-)
+from vit_edu.checkpoint import MovingAverage
+from vit_edu.cifar10_recipes import RECIPES
+from vit_edu.processes import Group, SharedBatches
+from vit_edu.checkpoint import Keeper
+from vit_edu.photographs import Pictures, central_box, check_classes, open_reduced, random_box, small_imagenet
+from vit_edu.imagenet import build_model, fit, layer_decayed, train_model
+from vit_edu.imagenet_recipes import without_augmentation
 from vit_edu.model import VisionTransformer
 from vit_edu.records import read_record
-from vit_edu.training import TrainingConfig
+from vit_edu.optimizer import TrainingConfig
 from vit_edu.weights import load_model, read_weights
 
 SCRIPT = Path(__file__).with_name("imagenet_run.py")

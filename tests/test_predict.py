@@ -20,7 +20,8 @@ from vit_edu import panel as live
 from vit_edu import predict as p
 from vit_edu.imagenet import layer_decayed
 from vit_edu.inspection import silenced
-from vit_edu.training import TrainingConfig, training_step
+from vit_edu.optimizer import TrainingConfig
+from vit_edu.training import training_step
 
 # Every pixel another colour: whatever is turned, mirrored or swapped shows.
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 3), dtype=np.uint8)

@@ -21,9 +21,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vit_edu import VisionTransformer
-from vit_edu.digits import train_on_digits
+from vit_edu.experiment import train_on_digits
 from vit_edu.records import surroundings
-from vit_edu.training import TrainingConfig, evaluate, learning_rate, make_optimizer, train, training_step
+from vit_edu.optimizer import TrainingConfig, learning_rate, make_optimizer
+from vit_edu.training import evaluate, train, training_step
 
 CONFIG = TrainingConfig(epochs=3, lr=1e-3, warmup_epochs=1)
 KILLS = int(os.environ.get("VIT_EDU_KILLS", 3))

@@ -1,6 +1,6 @@
-"""Data and augmentation: one picture, many views.
+"""One picture, many views.
 
-Written by tools/export.py from book/text/08_data.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/10_augment.md: edit that file, then `make sync`.
 """
 
 import functools
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as vision
 
@@ -178,39 +177,6 @@ def mix(images: Tensor, labels: Tensor, n_classes: int, config: Augmentation) ->
     if not choices:
         return images, labels
     return choices[int(torch.randint(len(choices), ()))](images, labels)
-
-
-class MovingAverage(AveragedModel):
-    """An exponential moving average (EMA) of the weights, quicker at the start.
-
-    After n updates the average keeps min(decay, (1 + n) / (10 + n)) of itself, so
-    that the random start is soon forgotten. Buffers are averaged as well, whole
-    numbers copied. The count is kept on the CPU: no update waits for a GPU.
-    """
-
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(
-                f"decay {decay} is not in [0, 1); 0.999 averages 1,000 steps"
-            )
-        super().__init__(model, use_buffers=True)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take the weights of `model` in, after a step."""
-        n = int(self.n_averaged)
-        kept = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        tensors = ((*m.parameters(), *m.buffers()) for m in (self.module, model))
-        floats: tuple[list[Tensor], list[Tensor]] = [], []
-        for average, current in zip(*tensors):
-            if average.is_floating_point():
-                floats[0].append(average)
-                floats[1].append(current)
-            else:
-                average.copy_(current)
-        get_ema_multi_avg_fn(kept)(*floats, self.n_averaged)
-        self.n_averaged += 1
 
 
 def enlarge(images: Tensor, size: int | None) -> Tensor:

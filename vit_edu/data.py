@@ -1,6 +1,6 @@
 """Data and augmentation: one picture, many views.
 
-Written by tools/export.py from book/text/08_data.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/09_data.md: edit that file, then `make sync`.
 """
 
 import functools

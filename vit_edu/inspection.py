@@ -1,6 +1,6 @@
 """What it learned: filters, places, reach, and which heads count.
 
-Written by tools/export.py from book/text/12_inspection.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/17_inspection.md: edit that file, then `make sync`.
 """
 
 from collections.abc import Iterator

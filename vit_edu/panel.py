@@ -1,6 +1,6 @@
 """Your own picture: from a file to a name.
 
-Written by tools/export.py from book/text/13_predict.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/18_predict.md: edit that file, then `make sync`.
 """
 
 import io
@@ -13,8 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from vit_edu.attention_maps import attention_maps, patch_map, ranks, rollout
+from vit_edu.attention_maps import attention_maps, patch_map, rollout
 from vit_edu.attention_maps import to_picture
+from vit_edu.faithfulness import ranks
 from vit_edu.inspection import silenced
 from vit_edu.patches import Size, to_pair
 from vit_edu.predict import Preparation, class_name, prepare, preparation_of

@@ -1,6 +1,6 @@
 """Your own picture: from a file to a name.
 
-Written by tools/export.py from book/text/13_predict.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/18_predict.md: edit that file, then `make sync`.
 """
 
 import importlib.util

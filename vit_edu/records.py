@@ -1,6 +1,6 @@
-"""A first training run.
+"""A run you can trust.
 
-Written by tools/export.py from book/text/07_training.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/08_checkpoint.md: edit that file, then `make sync`.
 """
 
 import csv

@@ -1,14 +1,17 @@
 """CIFAR-10, trained in full.
 
-Written by tools/export.py from book/text/09_cifar10.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/11_cifar10.md: edit that file, then `make sync`.
 """
 
+import os
 import re
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vit_edu.experiment import tensorboard
 from vit_edu.model import VisionTransformer, count_macs
 
 
@@ -68,3 +71,21 @@ def describe_speed(
     peak = peak_tflops(device)
     share = f", MFU {100 * tflops / peak / devices:.1f} %" if peak else ""
     return f"{images_per_second:,.0f} images/s, {tflops:.3g} TFLOP/s{share}"
+
+
+def epoch_report(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    out: str | os.PathLike | None,
+    devices: int = 1,
+) -> Callable[[dict[str, float]], None]:
+    """A function that prints an epoch's speed and shows its figures in TensorBoard."""
+    flops = training_flops(model, image_shape)
+    device, write = next(model.parameters()).device, tensorboard(out)
+
+    def report(row: dict[str, float]) -> None:
+        rate = row["images_per_second"] * devices
+        print(f"           {describe_speed(rate, flops, device, devices)}", flush=True)
+        write(row)
+
+    return report

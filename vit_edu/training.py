@@ -3,15 +3,11 @@
 Written by tools/export.py from book/text/07_training.md: edit that file, then `make sync`.
 """
 
-import csv
 import itertools
 import math
-import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,150 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from vit_edu.weights import load_state, unwrapped, written_beside
+from vit_edu.optimizer import Optimizer, TrainingConfig, learning_rate, make_optimizer
 
 Batch = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What a training run is made of, besides model and data. Rates are per step."""
-
-    epochs: int = 40
-    lr: float = 1e-3               # at the end of the warm-up
-    final_lr: float = 1e-5         # at the end of the cosine
-    warmup_epochs: float = 5
-    weight_decay: float = 0.05     # on matrices only
-    betas: tuple[float, float] = (0.9, 0.999)
-    label_smoothing: float = 0.1
-    clip_norm: float = 1.0         # largest norm of the whole gradient
-    accumulate: int = 1            # parts a batch is split into, to save memory
-    precision: str = "auto"        # "bfloat16" on GPUs made for it, else "float32"
-    seed: int = 0
-    optimizer: str = "adamw"       # or "muon": Muon for the blocks' matrices; "sgd"
-    matrix_lr: float = 0.02        # Muon's rate, at the end of the warm-up
-    split_qkv: bool = True         # Muon sees queries, keys and values apart
-
-
-def is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a weight matrix (or a convolution's): these are decayed."""
-    return name.endswith("weight") and parameter.ndim >= 2
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> "Optimizer":
-    """The optimiser that `config` names, with decay on weight matrices alone.
-
-    AdamW (Loshchilov and Hutter, 2019), Muon beside it (Jordan et al., 2024), or SGD
-    with Nesterov's momentum, whose decay is multiplied by the rate as well.
-    """
-    makers = {"adamw": adamw, "muon": MuonBeside, "sgd": sgd}
-    if config.optimizer not in makers:
-        raise ValueError(
-            f"unknown optimizer {config.optimizer!r}; choose {', '.join(makers)}"
-        )
-    return makers[config.optimizer](dict(unwrapped(model).named_parameters()), config)
-
-
-def decay_groups(named: dict[str, nn.Parameter], config: TrainingConfig) -> list[dict]:
-    """Two parameter groups: matrices, which are decayed, and all others."""
-    matrices = [p for name, p in named.items() if is_matrix(name, p)]
-    others = [p for name, p in named.items() if not is_matrix(name, p)]
-    return [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
-def adamw(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW on `named` parameters."""
-    return torch.optim.AdamW(decay_groups(named, config), lr=config.lr, betas=config.betas)
-
-
-def sgd(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.SGD:
-    """SGD with Nesterov's momentum of 0.9 on `named` parameters."""
-    groups = decay_groups(named, config)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
-
-
-class MuonBeside:
-    """Muon for the matrices of the blocks and AdamW for the rest, as one optimiser.
-
-    torch's Muon takes a parameter as one matrix. The joint `qkv` (3D, D) is three: here
-    each third is a parameter of its own that shares the joint one's memory.
-    """
-
-    def __init__(self, named: dict[str, nn.Parameter], config: TrainingConfig) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ValueError(
-                f"torch {torch.__version__} has no Muon, which came with torch 2.9; "
-                "upgrade torch, or choose optimizer='adamw'"
-            )
-        self.pieces: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
-        rest = {}
-        for name, parameter in named.items():
-            if "blocks." not in name or not name.endswith("weight") or parameter.ndim != 2:
-                rest[name] = parameter
-                continue
-            n = 3 if config.split_qkv and name.endswith("qkv.weight") else 1
-            views = [nn.Parameter(part) for part in parameter.detach().chunk(n)]
-            self.pieces.append((parameter, views))
-        if not self.pieces:
-            raise ValueError("the model has no blocks with matrices: use optimizer='adamw'")
-        views = [view for _, parts in self.pieces for view in parts]
-        scale = config.matrix_lr / config.lr
-        muon = torch.optim.Muon(
-            [{"params": views, "lr_scale": scale}],
-            lr=config.matrix_lr,
-            weight_decay=config.weight_decay,
-        )
-        self.parts = muon, adamw(rest, config)
-
-    @property
-    def param_groups(self) -> list[dict]:
-        """The groups of both; the loop writes the rate into them."""
-        return [group for part in self.parts for group in part.param_groups]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
-        for parameter, views in self.pieces:
-            for tensor in (parameter, *views):
-                tensor.grad = None
-        self.parts[1].zero_grad(set_to_none)
-
-    def step(self) -> None:
-        """Hand each view its part of the weights and of the gradient, and step both."""
-        for parameter, views in self.pieces:
-            if parameter.grad is None:
-                continue
-            n = len(views)
-            data, grads = parameter.detach().chunk(n), parameter.grad.chunk(n)
-            for view, part, grad in zip(views, data, grads):
-                view.data, view.grad = part, grad
-        for part in self.parts:
-            part.step()
-
-    def state_dict(self) -> dict:
-        """The states of both."""
-        return {"parts": [part.state_dict() for part in self.parts]}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go back to the states of both."""
-        for part, saved in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(saved)
-
-
-Optimizer = torch.optim.Optimizer | MuonBeside
-
-
-def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
-    """The rate at `step` (from 0): linear warm-up, then a cosine to `final_lr`."""
-    total = config.epochs * steps_per_epoch
-    warmup = config.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    progress = (step - warmup) / max(total - warmup, 1)    # 0 to 1
-    cosine = (1 + math.cos(math.pi * progress)) / 2        # 1 to 0
-    return config.final_lr + (config.lr - config.final_lr) * cosine
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -255,13 +110,8 @@ def epoch_batches(
             yield batch
 
 
-NUMBERS = "step", "history", "images", "seconds"
-MODULES = "model", "optimizer", "averaged"
-DAMAGED = EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError
-
-
 class TrainingState:
-    """All that a run needs in order to go on exactly where it was, in one file."""
+    """What is trained, and how far it has come."""
 
     def __init__(
         self,
@@ -269,16 +119,14 @@ class TrainingState:
         config: TrainingConfig,
         steps_per_epoch: int,
         averaged: AveragedModel | None = None,
-        path: Path | None = None,
-        identity: dict | None = None,
         optimizer: Optimizer | None = None,
         leads: bool = True,
     ) -> None:
         self.model, self.config = model, config
-        self.averaged, self.path, self.leads = averaged, path, leads
-        self.identity = identity or {}
+        self.averaged, self.leads = averaged, leads
         self.optimizer = optimizer or make_optimizer(model, config)
         self.steps_per_epoch = steps_per_epoch
+        self.path: Path | None = None                 # of the saved state, if any
         self.step = 0                                 # steps done
         self.history: list[dict[str, float]] = []     # a row for each epoch done
         self.start_epoch()
@@ -288,59 +136,21 @@ class TrainingState:
         self.losses: list[Tensor] = []    # of the steps done in this epoch
         self.images, self.seconds = 0, 0.0
 
-    def run(self) -> dict:
-        """What must be the same for a state to be resumed."""
-        bare = unwrapped(self.model)
-        model = {"model": type(bare).__name__} | getattr(bare, "config", {})
-        rest = {"steps_per_epoch": self.steps_per_epoch}
-        rest["averaged"] = self.averaged is not None
-        settings = asdict(self.config)
-        del settings["accumulate"]    # changes memory alone
-        return settings | rest | model | self.identity
 
-    def save(self) -> None:
-        """Write the state beside the old file, then rename: one is always whole."""
-        if self.path is None or not self.leads:
-            return
-        check_finite(self)
-        state = {name: getattr(self, name) for name in NUMBERS} | {"run": self.run()}
-        losses = torch.stack(self.losses) if self.losses else torch.zeros(0)
-        state["losses"] = losses.cpu()
-        for name in MODULES:
-            part = getattr(self, name)
-            part = unwrapped(part) if name == "model" else part
-            state[name] = part.state_dict() if part else {}
-        with written_beside(self.path) as temporary:
-            torch.save(state, temporary)
+class Forgetful:
+    """What the loop tells of its progress, at four moments; this one keeps nothing."""
 
-    def load(self) -> None:
-        """Go back to the saved state; ValueError where it belongs to another run."""
-        try:
-            state = dict(torch.load(self.path, map_location="cpu", weights_only=True))
-            saved, run = dict(state["run"]), self.run()
-            state = {name: state[name] for name in (*NUMBERS, *MODULES, "losses")}
-        except (*DAMAGED, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{self.path} is not the state of a training run; "
-                "move it away to start anew"
-            ) from error
-        differ = [
-            f"{name} was {saved.get(name)!r}, now {run.get(name)!r}"
-            for name in sorted(saved.keys() | run.keys())
-            if saved.get(name) != run.get(name)
-        ]
-        if differ:
-            raise ValueError(
-                f"{self.path} is of another run ({'; '.join(differ)}); "
-                "resume with its settings, or choose another folder"
-            )
-        load_state(unwrapped(self.model), state["model"], source=str(self.path))
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.averaged:
-            load_state(self.averaged, state["averaged"], source=str(self.path))
-        for name in NUMBERS:
-            setattr(self, name, state[name])
-        self.losses = list(state["losses"].to(next(self.model.parameters()).device))
+    def begin(self, state: TrainingState) -> None:
+        """Before the first step: the place to go back to an earlier state."""
+
+    def after_step(self, state: TrainingState) -> None:
+        """After each step."""
+
+    def save(self, state: TrainingState) -> None:
+        """Where the loop is asked to stop, and before an epoch is evaluated."""
+
+    def after_epoch(self, state: TrainingState) -> None:
+        """When an epoch's row of figures is complete."""
 
 
 CHECK_EVERY = 50    # steps; a look at a number makes a GPU finish what it has to do
@@ -397,11 +207,8 @@ def train(
     after_step: Callable[[TrainingState], None] | None = None,
     after_epoch: Callable[[dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    out: str | os.PathLike | None = None,
-    resume: bool = False,
-    save_every: int | None = None,
-    identity: dict | None = None,
     optimizer: Optimizer | None = None,
+    checkpoint: Forgetful | None = None,
     leads: bool = True,
     overall: Callable[[float], float] = float,
 ) -> list[dict[str, float]]:
@@ -412,77 +219,46 @@ def train(
     prepare_batch: changes a batch on the model's device: augmentation, soft targets
     averaged: a running average of the weights, updated after each step
     after_step, after_epoch: called with the state, and with the epoch's row
-    should_stop: asked after each step; True saves the state and ends the call
-    out: a folder for `state.pt`, saved at the start, after each epoch and every
-        `save_every` steps, and for `metrics.csv`
-    resume: go on from the state in `out`, if there is one
-    identity: names and plain values that must be the same for a state to be resumed,
-        besides the settings and the model's: the data, the recipe
+    should_stop: asked after each step; True ends the call
     optimizer: instead of `make_optimizer`'s; a group's `lr_scale` multiplies its rate
-    leads: False where another process writes the files and tells of the progress
+    checkpoint: told of the progress; `checkpoint.Checkpoint` writes it to a folder
+    leads: False where another process tells of the progress
     overall: from this process's mean training loss to that of all that train together
 
     Returns a row of figures for each epoch. The loop seeds torch's generators, the
-    loader's own included, by `config.seed` and the place in the run, so that a run that
-    is interrupted and resumed ends with the weights of one that is not (to the bit on a
-    CPU; GPUs add in an order of their own). For that, all
-    chance (order, dropout, augmentation) must come from torch, not from `random` or
-    numpy, and the loader's workers must not be persistent.
+    loader's own included, by `config.seed` and the place in the run: what a step draws
+    depends on nothing before it.
     """
-    path = None if out is None else Path(out) / "state.pt"
-    state = TrainingState(
-        model, config, len(batches), averaged, path, identity, optimizer, leads
-    )
-    begin(state, batches, resume)
+    check_settings(config, batches)
+    state = TrainingState(model, config, len(batches), averaged, optimizer, leads)
+    checkpoint = checkpoint or Forgetful()
+    checkpoint.begin(state)
     while len(state.history) < config.epochs:
         for _ in train_epoch(state, batches, prepare_batch, after_step):
             if should_stop and should_stop():
-                state.save()
+                checkpoint.save(state)
                 return state.history
-            if save_every and state.step % save_every == 0:
-                state.save()
-        state.save()    # evaluating takes its time, and may fail
+            checkpoint.after_step(state)
+        checkpoint.save(state)    # evaluating takes its time, and may fail
         row = end_epoch(state, evaluate, overall)
         if leads:
             print(describe(row, config.epochs), flush=True)
-        if path and leads:
-            write_csv(path.with_name("metrics.csv"), state.history)
-            state.save()
+        checkpoint.after_epoch(state)
         if after_epoch:
             after_epoch(row)
     return state.history
 
 
-def begin(state: TrainingState, batches: Iterable[Batch], resume: bool) -> None:
-    """Refuse what would go wrong later; load the state, or save the first one."""
-    config, path = state.config, state.path
+def check_settings(config: TrainingConfig, batches: Iterable[Batch]) -> None:
+    """Refuse before the first step what would go wrong later."""
     autocast(torch.device("cpu"), config.precision)    # raises if it is unknown
-    if state.steps_per_epoch == 0:
+    if len(batches) == 0:
         raise ValueError("batches is empty; is the data smaller than one whole batch?")
     if config.warmup_epochs > config.epochs:
         raise ValueError(
             f"a warm-up of {config.warmup_epochs} epochs does not fit into "
             f"{config.epochs}; lower warmup_epochs"
         )
-    if getattr(batches, "persistent_workers", False):
-        raise ValueError(
-            "persistent workers keep their own chance from epoch to epoch, which no "
-            "state can hold; build the DataLoader with persistent_workers=False"
-        )
-    if path is None:
-        return
-    if path.exists() and resume:
-        state.load()
-        return
-    if not state.leads:
-        return
-    for name in (path.name, "run.json", "metrics.csv"):
-        if path.with_name(name).exists():
-            raise FileExistsError(
-                f"{path.parent} holds a run's {name}, nothing is overwritten; "
-                "resume=True goes on from state.pt, another out starts anew"
-            )
-    state.save()    # now, not after an epoch, is the time to find that it cannot be
 
 
 def end_epoch(
@@ -512,14 +288,6 @@ def describe(row: dict[str, float], epochs: int) -> str:
     names = [name for name in row if name not in hidden and row[name] == row[name]]
     figures = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names)
     return f"epoch {row['epoch']:3d}/{epochs}  {figures}  {row['seconds']:.1f} s"
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """Write rows with the same keys as CSV, complete or not at all."""
-    with written_beside(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def weights_norm(model: nn.Module) -> Tensor:
