@@ -1,7 +1,7 @@
-"""Work through a list of training commands: `python tools/run_list.py LIST [--minutes M] [--jobs N] [--adopt]`.
+"""Work through a list of training commands: `python tools/run_list.py LIST [--minutes M] [--jobs N]`.
 
-LIST holds a command a line (`#` begins a comment), each the options of one run, as in `cifar10 --recipe sprint --seed 1`.
-A run that is finished is skipped, one that was stopped is resumed, and the queue may be interrupted at any time:
+LIST holds a run a line (`#` begins a comment): its folder's name and its command, as in
+`sprint-1: cifar10 --recipe sprint --seed 1`. A run that is finished is skipped, one that was stopped is resumed, and the queue may be interrupted at any time:
 Ctrl-C, SIGTERM or `--minutes` stop the running ones, which save their states.
 """
 
@@ -15,16 +15,17 @@ import time
 from pathlib import Path
 
 
-def read_list(path: Path) -> list[list[str]]:
-    """The commands of a list, each as words."""
-    lines = (line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines())
-    return [shlex.split(line) for line in lines if line]
-
-
-def folder_of(words: list[str], runs: Path) -> Path:
-    """Where a command's run is written: its words are its name."""
-    name = "_".join(word.lstrip("-") for word in words)
-    return runs / name.replace("/", "-")
+def read_list(path: Path) -> dict[str, list[str]]:
+    """The runs of a list: their names, and their commands as words."""
+    runs = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if not (line := line.split("#")[0].strip()):
+            continue
+        name, colon, command = line.partition(":")
+        if not colon or not command.strip() or name in runs:
+            raise ValueError(f"{path}, line {number}: write `NAME: COMMAND`, each name once; it is {line!r}")
+        runs[name] = shlex.split(command)
+    return runs
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen:
@@ -39,22 +40,21 @@ def start(words: list[str], folder: Path) -> subprocess.Popen:
         )
 
 
-def work(commands: list[list[str]], runs: Path, jobs: int, minutes: float | None) -> int:
+def work(commands: dict[str, list[str]], runs: Path, jobs: int, minutes: float | None) -> int:
     """Run the commands, `jobs` at a time, in their order; the number of runs that failed."""
     end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     asked: list[int] = []
     for number in signal.SIGINT, signal.SIGTERM:
         signal.signal(number, lambda received, frame: asked.append(received))
-    waiting = [words for words in commands if not (folder_of(words, runs) / "run.json").exists()]
+    waiting = [name for name in commands if not (runs / name / "run.json").exists()]
     print(f"{len(commands) - len(waiting)} of {len(commands)} runs are finished", flush=True)
     running: dict[subprocess.Popen, Path] = {}
     failed = 0
     while running or (waiting and not asked and time.monotonic() < end):
         while waiting and len(running) < jobs and not asked and time.monotonic() < end:
-            words = waiting.pop(0)
-            folder = folder_of(words, runs)
-            print(f"{time.strftime('%H:%M')} {' '.join(words)}", flush=True)
-            running[start(words, folder)] = folder
+            name = waiting.pop(0)
+            print(f"{time.strftime('%H:%M')} {name}: {' '.join(commands[name])}", flush=True)
+            running[start(commands[name], runs / name)] = runs / name
         if asked or time.monotonic() >= end:
             for process in running:
                 process.send_signal(signal.SIGTERM)
@@ -72,12 +72,16 @@ def work(commands: list[list[str]], runs: Path, jobs: int, minutes: float | None
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
-    parser.add_argument("list", type=Path, help="a file with a command a line")
+    parser.add_argument("list", type=Path, help="a file with a run a line")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of the runs")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--minutes", type=float, help="stop then; the same command goes on")
     options = parser.parse_args()
-    return 1 if work(read_list(options.list), options.runs, options.jobs, options.minutes) else 0
+    try:
+        commands = read_list(options.list)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{error}")
+    return 1 if work(commands, options.runs.resolve(), options.jobs, options.minutes) else 0
 
 
 if __name__ == "__main__":

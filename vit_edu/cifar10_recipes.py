@@ -58,6 +58,7 @@ def vit(embed_dim: int, depth: int, n_heads: int, **others) -> dict:
 
 STANDARD = TrainingConfig(epochs=200, lr=1e-3, warmup_epochs=10, clip_norm=1.0)
 LAPTOP = TrainingConfig(lr=1e-3, optimizer="muon")
+CONVOLUTIONS = TrainingConfig(lr=0.1, weight_decay=5e-4, optimizer="sgd")
 TINY = vit(96, 6, 3, mlp_ratio=2, flash_attention=False)    # faster at 64 tokens
 GENTLE = Augmentation(operations=1, magnitude=5, erasing=0, mix=0)
 
@@ -87,16 +88,25 @@ RECIPES = {
             "tiny",
             "the same model, trained longer: small enough to run inside a page",
             TINY,
-            replace(LAPTOP, epochs=60, warmup_epochs=1),
+            replace(LAPTOP, epochs=50, warmup_epochs=1),
             batch_size=128,
             augmentation=GENTLE,
             position_std=0.5,
         ),
         Recipe(
-            "resnet20",
-            "the comparison for them: about the same operations in convolutions",
+            "resnet20-sprint",
+            "the comparison for `sprint`: about its operations, in convolutions",
             {"resnet": 20},
-            TrainingConfig(epochs=60, lr=0.1, weight_decay=5e-4, warmup_epochs=1, optimizer="sgd"),
+            replace(CONVOLUTIONS, epochs=6, warmup_epochs=0.5),
+            batch_size=128,
+            augmentation=GENTLE,
+            average=0.99,
+        ),
+        Recipe(
+            "resnet20",
+            "the comparison for `tiny`",
+            {"resnet": 20},
+            replace(CONVOLUTIONS, epochs=50, warmup_epochs=1),
             batch_size=128,
             augmentation=GENTLE,
         ),
