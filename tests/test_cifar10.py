@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vit_edu import cifar10, throughput
+from vit_edu import cifar10, cifar10_recipes, experiment, throughput
 from vit_edu.augment import NO_AUGMENTATION, Augmentation
 from vit_edu.cifar10_recipes import CHANGES, RECIPES, Recipe, build_model
 from vit_edu.cifar10 import fit, recipe_from, train_vit_on_cifar10
@@ -45,7 +45,7 @@ def few(n=256):
 SMALL = Recipe(
     "small",
     "everything that uses chance, on a model of a few thousand weights",
-    cifar10.vit(32, 2, 2, patch_size=8, drop_path_rate=0.2),
+    cifar10_recipes.vit(32, 2, 2, patch_size=8, drop_path_rate=0.2),
     TrainingConfig(epochs=3, warmup_epochs=1),
     batch_size=32,
     augmentation=Augmentation(mix=0.9),
@@ -78,9 +78,12 @@ def test_every_recipe_steps(name):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_changes_one_thing_and_steps(change):
-    recipe = CHANGES[change](RECIPES["fast"])
-    before, after = ({k: v for k, v in vars(r).items()} for r in (RECIPES["fast"], recipe))
-    assert sum(before[key] != after[key] for key in before) == 1
+    usual = RECIPES["sprint" if change == "batch512" else "fast"]
+    recipe = CHANGES[change](usual)
+    before, after = vars(usual), vars(recipe)
+    expected = {"model", "image_size"} if change == "enlarged" else None
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == expected if expected else len(changed) == 1
     training = replace(recipe.training, epochs=1, warmup_epochs=0)
     _, _, (row,) = trained(replace(recipe, training=training, batch_size=2), few(3))
     assert row["train_loss"] > 0
@@ -172,7 +175,7 @@ def test_a_record_holds_what_it_must(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "load_images", lambda recipe: images)
     measured = cifar10.evaluate_run(tmp_path)
     assert measured["accuracy"] == pytest.approx(facts["final"]["averaged_test_accuracy"])
-    assert cifar10.result(record) == facts["final"]["averaged_test_accuracy"]
+    assert experiment.result(record) == facts["final"]["averaged_test_accuracy"]
 
 
 def test_it_learns():
@@ -249,8 +252,8 @@ def test_tensorboard_gets_the_figures_that_are_numbers(tmp_path, monkeypatch):
 
     double = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", double)
-    monkeypatch.setattr(cifar10.importlib.util, "find_spec", lambda name: name == "tensorboard")
-    cifar10.tensorboard(tmp_path)({"epoch": 2, "train_loss": 0.5, "test_loss": math.nan})
+    monkeypatch.setattr(experiment.importlib.util, "find_spec", lambda name: name == "tensorboard")
+    experiment.tensorboard(tmp_path)({"epoch": 2, "train_loss": 0.5, "test_loss": math.nan})
     assert shown == [tmp_path / "tensorboard", ("epoch", 2, 2), ("train_loss", 0.5, 2), "flushed"]
 
 
