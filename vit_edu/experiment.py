@@ -173,7 +173,7 @@ def expectation(
         f"{record.facts['hardware']} ({record.facts['epochs']} epochs)"
         for record in runs_of(label, family)
     ]
-    return "; ".join(lines) or "not recorded yet"
+    return "; ".join(lines)
 
 
 def tensorboard(out: str | os.PathLike | None) -> Callable[[dict[str, float]], None]:
