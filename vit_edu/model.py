@@ -37,7 +37,8 @@ def init_weights(model: nn.Module) -> None:
     for token in (model.cls_token, model.reg_token, model.pos_embed):
         if isinstance(token, nn.Parameter):
             nn.init.trunc_normal_(token, std=0.02)
-    nn.init.zeros_(model.head.weight)    # the first loss is ln(num_classes)
+    if isinstance(model.head, nn.Linear):
+        nn.init.zeros_(model.head.weight)    # the first loss is ln(num_classes)
 
 
 def choose(what: str, value: str, allowed: tuple[str, ...]) -> str:
@@ -70,11 +71,14 @@ class VisionTransformer(nn.Module):
     """The Vision Transformer (Dosovitskiy et al., 2021): (B, C, H, W) to logits (B, K).
 
     img_size: the native size; other multiples of the patch get resized positions
+    num_classes: 0 for a model without a head: `forward` gives the pooled token (B, D)
     pool: "cls" reads the class token, "mean" averages the patches and has none
     positions: "learned", fixed "sincos2d" or "none"
     n_registers: learned tokens without positions (Darcet et al., 2024)
     drop_path_rate: the last block's; it rises from 0 in the first
     fc_norm: normalise the pooled vector, not each token, as timm does for means
+    norm_eps: what every LayerNorm adds to the variance
+    antialias: how learned positions are resized, see `resize_positions`
 
     Parameter names are timm's: its ViT with class token loads unchanged if it has no
     registers, no LayerScale and no norm before the blocks (`norm_pre`).
@@ -99,11 +103,14 @@ class VisionTransformer(nn.Module):
         positions: str = "learned",
         n_registers: int = 0,
         fc_norm: bool = False,
+        norm_eps: float = 1e-6,
+        antialias: bool = True,
     ) -> None:
         config = locals().copy()
         del config["self"], config["__class__"]
         for name in "in_channels", "num_classes", "embed_dim", "depth", "n_heads":
-            if not isinstance(config[name], int) or config[name] < 1:
+            least = 0 if name == "num_classes" else 1    # 0: no head
+            if not isinstance(config[name], int) or config[name] < least:
                 raise ValueError(f"{name} is {config[name]!r}, not a positive whole number")
         for name in "img_size", "patch_size":    # one form, which JSON keeps
             height, width = to_pair(config[name])
@@ -128,7 +135,10 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.Identity() if fc_norm else LayerNorm(embed_dim)
         self.fc_norm = LayerNorm(embed_dim) if fc_norm else nn.Identity()
-        self.head = nn.Linear(embed_dim, num_classes)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        for layer in self.modules():
+            if isinstance(layer, nn.LayerNorm):
+                layer.eps = norm_eps
         init_weights(self)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -136,7 +146,8 @@ class VisionTransformer(nn.Module):
         patches, positions = self.patch_embed(images), self.pos_embed
         if positions is not None:
             grid = grid_shape(tuple(images.shape[2:]), self.patch_embed.patch_size)
-            positions = resize_positions(positions, self.patch_embed.grid_size, grid)
+            old = self.patch_embed.grid_size
+            positions = resize_positions(positions, old, grid, self.config["antialias"])
         z = embed_sequence(patches, positions, self.cls_token, self.reg_token)
         return self.pos_drop(z)    # (B, prefix + N, D)
 
@@ -148,13 +159,13 @@ class VisionTransformer(nn.Module):
         return self.norm(self.blocks(self.embed(images)))    # eq. 1 to 4
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images (B, C, H, W) to class logits (B, K)."""
+        """Float images (B, C, H, W) to class logits (B, K), headless (B, D)."""
         tokens = self.forward_features(images)               # (B, prefix + N, D)
         if self.pool == "cls":
             y = tokens[:, 0]                                 # (B, D)
         else:
             y = tokens[:, self.n_prefix :].mean(dim=1)       # (B, D)
-        return self.head(self.fc_norm(y))                    # (B, K)
+        return self.head(self.fc_norm(y))                    # (B, K) or (B, D)
 
 
 PRESETS = {
@@ -200,5 +211,5 @@ def count_macs(
         macs["attention"] += 2 * tokens**2 * width    # q·k and weights·v, all heads
         for layer in block.mlp.fc1, block.mlp.fc2:
             macs["MLP"] += tokens * layer.weight.numel()
-    macs["head"] = model.head.weight.numel()
+    macs["head"] = sum(p.numel() for p in model.head.parameters() if p.ndim == 2)
     return macs

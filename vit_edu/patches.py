@@ -186,12 +186,15 @@ def sincos2d_positions(
 
 
 def resize_positions(
-    pos_embed: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]
+    pos_embed: Tensor,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    antialias: bool = True,
 ) -> Tensor:
     """Resize positions (1, prefix + N, D) to another patch grid (section 3.2).
 
     Positions before the last N (the class token's) are kept. Bicubic with
-    antialiasing, as timm.
+    antialiasing, as timm; without it, as Hugging Face and Meta's DINO.
     """
     if old_grid == new_grid:
         return pos_embed
@@ -205,7 +208,7 @@ def resize_positions(
     grid = grid.float().reshape(1, *old_grid, -1)    # (1, rows, columns, D)
     grid = F.interpolate(
         grid.permute(0, 3, 1, 2),                    # (1, D, rows, columns)
-        size=new_grid, mode="bicubic", antialias=True, align_corners=False,
+        size=new_grid, mode="bicubic", antialias=antialias, align_corners=False,
     )
     grid = grid.flatten(2).transpose(1, 2)           # (1, new N, D)
     return torch.cat([prefix, grid.to(pos_embed.dtype)], dim=1)
