@@ -310,8 +310,11 @@ def test_figures_without_a_source_are_noticed(text, found, project):
 def test_a_chapter_depends_on_what_it_imports(project):
     package = project / "vit_edu"
     (package / "widgets").mkdir()
-    for name in "widgets/__init__.py", "widgets/a.js", "unrelated.py":
+    (package / "exercises").mkdir()
+    for name in "widgets/__init__.py", "widgets/a.js", "unrelated.py", "exercises/__init__.py":
         (package / name).write_text("")
+    (package / "exercises" / "one.py").write_text('from vit_edu.first import SIZE\nNAMES = "cut", "ex-one-size"')
+    (package / "exercises" / "two.py").write_text('NAMES = "join"')
     (package / "recorded" / "run").mkdir(parents=True)
     (package / "recorded" / "run" / "run.json").write_text("{}")
 
@@ -323,6 +326,9 @@ def test_a_chapter_depends_on_what_it_imports(project):
     assert depends("def f():\n    from vit_edu import second") == ["first.py", "second.py"]
     assert depends("%time 1\nfrom vit_edu import create_vit") == ["__init__.py"]
     assert depends("from vit_edu.widgets import A") == ["widgets/__init__.py", "widgets/a.js"]
+    for asked in "check(cut)", 'check("ex-one-size", answer=...)', 'check(\n    "ex-one-size")':
+        source = f"from vit_edu.exercises import check\n{asked}"
+        assert depends(source) == ["exercises/__init__.py", "exercises/one.py", "first.py"]
     assert depends("from vit_edu import first\nrun = 'recorded/run'") == ["first.py", "recorded/run/run.json"]
 
 

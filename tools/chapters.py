@@ -110,10 +110,11 @@ def imports(source: str) -> set[str]:
 
 
 def package_files(sources: Iterable[str], package: Path) -> list[Path]:
-    """The files of `vit_edu` that these sources rest on: modules, transitively, widgets and records."""
+    """The files of `vit_edu` that these sources rest on: modules, transitively, widgets, exercises and records."""
     modules = {path.stem: path for path in package.glob("*.py")}
     files: set[Path] = set()
     sources = list(sources)
+    checks = exercise_files(sources, package)
     while sources:
         source = sources.pop()
         if "recorded" in source:
@@ -125,6 +126,8 @@ def package_files(sources: Iterable[str], package: Path) -> list[Path]:
             name = parts[1] if len(parts) > 1 else "__init__"
             if name == "widgets":
                 new = {path for path in (package / "widgets").rglob("*") if path.suffix in (".py", ".js", ".css")}
+            elif name == "exercises":
+                new = checks
             else:
                 new = (
                     {modules[name if name in modules else "__init__"]}
@@ -136,10 +139,17 @@ def package_files(sources: Iterable[str], package: Path) -> list[Path]:
     return sorted(files)
 
 
+def exercise_files(sources: Iterable[str], package: Path) -> set[Path]:
+    """The files of `vit_edu.exercises` that hold the checks which these sources ask for, and what all checks share."""
+    asked = {name for source in sources for name in re.findall(r"\bcheck\(\s*[\"']?([\w-]+)", source)}
+    files = set((package / "exercises").glob("*.py"))
+    return {path for path in files if path.stem[0] == "_" or any(f'"{n}"' in path.read_text("utf-8") for n in asked)}
+
+
 def digest(notebook: NotebookNode, package: Path) -> str:
-    """A fingerprint of all that a chapter's outputs depend on: its cells and the package files that they rest on."""
+    """A fingerprint of all that a chapter's outputs depend on: its code and the package files that it rests on."""
     sources = [cell.source for _, cell in code_cells(notebook) if not is_colab_cell(cell)]
-    content = [[cell.cell_type, cell.source, cell.metadata] for cell in notebook.cells]
+    content = [[cell.source, cell.metadata.get("tags", [])] for _, cell in code_cells(notebook)]
     total = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for path in package_files(sources, package):
         total.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

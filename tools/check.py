@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import nbformat
 
 import chapters
+import costs
 import sync
 from chapters import ROOT, code_cells, imports, is_colab_cell, module_of, notebook_of, read, twins
 from export import export
@@ -169,9 +170,14 @@ def figures_have_sources(root: Path = ROOT) -> list[str]:
     return problems
 
 
+def costs_are_stated(root: Path = ROOT) -> list[str]:
+    """What a chapter says that it costs, in minutes, is what was counted and measured."""
+    return costs.problems(root)
+
+
 CHECKS = (
     notebooks_in_step, modules_in_step, modules_in_reading_order, notebooks_run_in_colab, outputs_are_clean,
-    address_is_one, drawings_share_the_palette, figures_have_sources,
+    address_is_one, drawings_share_the_palette, figures_have_sources, costs_are_stated,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 import chapters
+import costs
 from chapters import ADDRESS, PAGES, ROOT, ChapterError, has_data, needs_data, notebook_of, read, twins
 from export import export
 
@@ -80,7 +82,36 @@ def in_step(twin: Path) -> bool:
     if not path.exists():
         return False
     stored, fresh = nbformat.read(path, as_version=4), prepared(twin)
+    stored.metadata.get("vit_edu", {}).pop("seconds", None)  # how long it took is no part of what it says
     return cells_of(stored) == cells_of(fresh) and stored.metadata == fresh.metadata
+
+
+def same_code(stored: NotebookNode, fresh: NotebookNode) -> bool:
+    """Whether only the text around the code has changed: the outputs are still those of this code."""
+    code = [[(cell.source, cell.metadata.get("tags", [])) for _, cell in chapters.code_cells(n)] for n in (stored, fresh)]
+    digests = [n.metadata.get("vit_edu", {}).get("digest") for n in (stored, fresh)]
+    return code[0] == code[1] and digests[0] == digests[1]
+
+
+def with_outputs(fresh: NotebookNode, executed: NotebookNode) -> NotebookNode:
+    """The notebook `fresh` with the outputs of another one with the same code."""
+    for (_, cell), (_, source) in zip(chapters.code_cells(fresh), chapters.code_cells(executed), strict=True):
+        cell.outputs, cell.execution_count = source.outputs, source.execution_count
+    if "seconds" in executed.metadata["vit_edu"]:
+        fresh.metadata["vit_edu"]["seconds"] = executed.metadata["vit_edu"]["seconds"]
+    return fresh
+
+
+def with_costs(twin: Path, notebook: NotebookNode) -> NotebookNode:
+    """Write what a chapter costs into its text; its executed notebook with that text."""
+    text = twin.read_text("utf-8")
+    if (seconds := notebook.metadata["vit_edu"].get("seconds")) is not None:
+        new = costs.restated(text, notebook, seconds)
+        new = costs.road(new, twin.parents[2]) if twin.stem == "intro" else new
+        if new != text:
+            twin.write_text(new, "utf-8")
+            notebook = with_outputs(prepared(twin), notebook)
+    return notebook
 
 
 def execute(notebook: NotebookNode, name: str, folder: Path, library: Path) -> None:
@@ -97,7 +128,7 @@ def execute(notebook: NotebookNode, name: str, folder: Path, library: Path) -> N
         store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],
     )
-    running = []
+    running, started = [], time.perf_counter()
     client.on_cell_start = lambda cell, cell_index: running.append(cell_index + 1)
     try:
         client.execute(env=environment)
@@ -109,6 +140,7 @@ def execute(notebook: NotebookNode, name: str, folder: Path, library: Path) -> N
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # holds a random id
     notebook.metadata["language_info"] = LANGUAGE
+    notebook.metadata["vit_edu"]["seconds"] = float(f"{time.perf_counter() - started:.1g}")  # about: it is rounded
 
 
 def keep_measured(notebook: NotebookNode, stored: NotebookNode) -> None:
@@ -121,11 +153,30 @@ def keep_measured(notebook: NotebookNode, stored: NotebookNode) -> None:
         return times.sub("", json.dumps(outputs, sort_keys=True, ensure_ascii=False))
 
     before = {cell.get("id"): cell.outputs for cell in stored.cells if cell.cell_type == "code"}
-    unchanged = notebook.metadata["vit_edu"] == stored.metadata.get("vit_edu")
+    was = stored.metadata.get("vit_edu", {})
+    unchanged = notebook.metadata["vit_edu"]["digest"] == was.get("digest")
+    seconds = notebook.metadata["vit_edu"].get("seconds", 0)
+    if was.get("seconds", 0) / 2 <= seconds <= 2 * was.get("seconds", 0):
+        notebook.metadata["vit_edu"]["seconds"] = was["seconds"]
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code" and cell.id in before):
         measured = unchanged and "nbval-ignore-output" in cell.metadata.get("tags", [])
         if measured or timeless(cell.outputs) == timeless(before[cell.id]):
             cell.outputs = before[cell.id]
+
+
+def renewed(twin: Path, root: Path, force: bool) -> NotebookNode:
+    """A chapter's notebook with the outputs of its code: executed, unless only its text has changed."""
+    path, notebook = notebook_of(twin), prepared(twin)
+    stored = nbformat.read(path, as_version=4) if path.exists() else None
+    if stored and same_code(stored, notebook) and not force:
+        return with_outputs(notebook, stored)
+    print(f"executing {twin.stem} ...", flush=True)
+    if any(map(needs_data, notebook.cells)) and not has_data():
+        raise ChapterError(f"{twin.name}: its outputs show CIFAR-10: set VIT_EDU_DATA to its folder")
+    execute(notebook, twin.name, path.parent, root)
+    if stored:
+        keep_measured(notebook, stored)
+    return notebook
 
 
 def sync(root: Path = ROOT, names: list[str] = (), force: bool = False, check: bool = False) -> list[str]:
@@ -134,23 +185,18 @@ def sync(root: Path = ROOT, names: list[str] = (), force: bool = False, check: b
     done = [f"{path.relative_to(root)}: {verb}" for path in write_address(root, names, check)]
     done += [f"{path.relative_to(root)}: {verb}" for path in export(root, names, check)]
     failures = []
-    for twin in twins(root, names):
-        if in_step(twin) and not force:
-            continue
+    for twin in sorted(twins(root, names), key=lambda twin: twin.stem == "intro"):  # it states what all others cost
         path = notebook_of(twin)
+        stated = twin.stem != "intro" or costs.road(text := twin.read_text("utf-8"), root) == text
+        if in_step(twin) and stated and not force:
+            continue
         if not check:
-            print(f"executing {twin.stem} ...", flush=True)
-            notebook = prepared(twin)
             try:
-                if any(map(needs_data, notebook.cells)) and not has_data():
-                    raise ChapterError(f"{twin.name}: its outputs show CIFAR-10: set VIT_EDU_DATA to its folder")
-                execute(notebook, twin.name, path.parent, root)
+                notebook = renewed(twin, root, force)
             except ChapterError as error:
                 failures.append(str(error))
                 continue
-            if path.exists():
-                keep_measured(notebook, nbformat.read(path, as_version=4))
-            nbformat.write(notebook, path)
+            nbformat.write(with_costs(twin, notebook), path)
         done.append(f"{path.relative_to(root)}: {verb}")
     if failures:
         raise ChapterError("\n\n".join(failures))
