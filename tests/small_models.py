@@ -24,3 +24,23 @@ def small_vit(**overrides) -> VisionTransformer:
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.4)
     return model
+
+
+def recomputed(model: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
+    """The second implementation: softmax(q·k/√d) of what each `qkv` layer gave, head by head."""
+    seen = []
+    hooks = [b.attn.qkv.register_forward_hook(lambda m, i, output: seen.append(output)) for b in model.blocks]
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    layers = []
+    for qkv in seen:
+        width = qkv.shape[-1] // 3
+        d = width // model.blocks[0].attn.n_heads
+        heads = []
+        for first in range(0, width, d):
+            q, k = qkv[..., first : first + d], qkv[..., width + first : width + first + d]
+            heads.append(torch.softmax(torch.einsum("bid,bjd->bij", q, k) / d**0.5, dim=-1))
+        layers.append(torch.stack(heads, dim=1))
+    return torch.stack(layers)

@@ -1,46 +1,22 @@
 """Attention maps: against weights recomputed from queries and keys, by hand, by differences, and by loops."""
 
 import contextlib
-import hashlib
 import itertools
-import json
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 import vit_edu.attention
 from chapters import has_data
-from scipy.stats import spearmanr
-from small_models import VARIANTS, small_vit
+from small_models import VARIANTS, recomputed, small_vit
 from torch import nn
 
 from vit_edu import VisionTransformer
 from vit_edu import attention_maps as am
-from vit_edu.data import cifar10, digits32
-from vit_edu.records import RECORDED, read_record
+from vit_edu.data import cifar10
 from vit_edu.weights import from_timm, save_weights
 
 IMAGES = torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
-
-
-def recomputed(model: VisionTransformer, images: torch.Tensor) -> torch.Tensor:
-    """The second implementation: softmax(q·k/√d) of what each `qkv` layer gave, head by head."""
-    seen = []
-    hooks = [b.attn.qkv.register_forward_hook(lambda m, i, output: seen.append(output)) for b in model.blocks]
-    with torch.no_grad():
-        model(images)
-    for hook in hooks:
-        hook.remove()
-    layers = []
-    for qkv in seen:
-        width = qkv.shape[-1] // 3
-        d = width // model.blocks[0].attn.n_heads
-        heads = []
-        for first in range(0, width, d):
-            q, k = qkv[..., first : first + d], qkv[..., width + first : width + first + d]
-            heads.append(torch.softmax(torch.einsum("bid,bjd->bij", q, k) / d**0.5, dim=-1))
-        layers.append(torch.stack(heads, dim=1))
-    return torch.stack(layers)
 
 
 # Raw maps
@@ -204,7 +180,6 @@ def test_gradient_maps_leave_gradients_alone_and_work_in_every_setting():
     model(IMAGES).sum().backward()
     before = [p.grad.clone() for p in model.parameters()]
     am.gradient_maps(model, IMAGES)
-    am.input_times_gradient(model, IMAGES)
     assert all(torch.equal(p.grad, b) for p, b in zip(model.parameters(), before))
     model.requires_grad_(False)
     for setting in torch.no_grad, torch.inference_mode, contextlib.nullcontext:
@@ -223,16 +198,6 @@ def test_relevance_follows_the_maps_by_hand():
     got = am.relevance(torch.stack([first, second])[:, None])[0]
     whole = (torch.eye(2) + second) @ (torch.eye(2) + first)
     assert torch.equal(got, whole - torch.eye(2)) and got.tolist() == [[3, 5], [1, 0]]
-
-
-def test_input_times_gradient_is_the_first_order_change():
-    model, images = small_vit(pool="mean").double(), IMAGES.double()
-    got = am.input_times_gradient(model, images, 1)
-    assert got.shape == (3, 2, 3)
-    smaller = images.clone()
-    smaller[:, :, 4:8, 8:12] *= 1 - 1e-6  # the last patch, a bit nearer to 0
-    change = (model(images) - model(smaller))[:, 1] / 1e-6
-    torch.testing.assert_close(got[:, 1, 2], change, rtol=1e-4, atol=1e-7)
 
 
 # What is drawn
@@ -293,7 +258,7 @@ def test_a_grey_picture_is_drawn_in_grey():
 # Errors
 
 
-@pytest.mark.parametrize("function", [am.attention_maps, am.gradient_maps, am.input_times_gradient])
+@pytest.mark.parametrize("function", [am.attention_maps, am.gradient_maps])
 def test_another_kind_of_model_is_refused(function):
     for model in nn.Linear(2, 2), nn.Sequential(nn.Flatten(), nn.Linear(288, 5)):
         with pytest.raises(TypeError, match=f"no attention maps from {type(model).__name__}: it is not a Vision"):
@@ -335,112 +300,7 @@ def test_wrong_images_and_indices_are_named():
         am.visualize_attention(model, IMAGES[0], head_idx=2)
     with pytest.raises(ValueError, match=r"classes must be 0 to 4, not \[5, 5, 5\]"):
         am.gradient_maps(model, IMAGES, 5)
-    with pytest.raises(ValueError, match="unknown kind 'magic'; choose one of last block, rollout"):
-        am.importance(model, IMAGES, "magic")
     assert not plt.get_fignums()
-
-
-# Truth
-
-
-@pytest.mark.parametrize("pool", ["cls", "mean"])
-def test_every_kind_of_map_has_the_grids_shape_and_its_own_numbers(pool):
-    model = small_vit(pool=pool)
-    maps = {kind: am.importance(model, IMAGES, kind, None, torch.Generator().manual_seed(0)) for kind in am.KINDS}
-    assert all(grid.shape == (3, 2, 3) for grid in maps.values())
-    for one, other in itertools.combinations(maps.values(), 2):
-        assert not torch.allclose(one, other)
-    weights = recomputed(model, IMAGES)[-1].mean(dim=1)
-    expected = weights[:, 0, 1:] if pool == "cls" else weights.mean(dim=1)
-    torch.testing.assert_close(maps["last block"].flatten(1), expected, rtol=0, atol=1e-6)
-    rolled = am.rollout(recomputed(model, IMAGES))[-1]
-    expected = rolled[:, 0, 1:] if pool == "cls" else rolled.mean(dim=1)
-    torch.testing.assert_close(maps["rollout"].flatten(1), expected, rtol=0, atol=1e-6)
-    assert maps["centre"][0].argmax() in (1, 4) and (maps["centre"][0] == maps["centre"][1]).all()
-
-
-def test_erasing_curves_image_by_image_patch_by_patch():
-    model, chance = small_vit(pool="mean").train(), torch.Generator().manual_seed(3)
-    maps, classes = torch.rand(3, 2, 3, generator=chance), torch.tensor([0, 4, 2])
-    shares, deletion, insertion = am.erasing_curves(model, IMAGES, maps, classes, every=4)
-    assert shares.tolist() == [0, pytest.approx(4 / 6), 1] and model.training
-    model.eval()
-    for b, (image, grid, k) in enumerate(zip(IMAGES, maps, classes)):
-        order = sorted(itertools.product(range(2), range(3)), key=lambda at: -grid[at])
-        for s, count in enumerate((0, 4, 6)):
-            less, more = image.clone(), torch.zeros_like(image)
-            for row, column in order[:count]:
-                at = (slice(None), slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
-                less[at], more[at] = 0, image[at]
-            expected = model(torch.stack([less, more])).softmax(dim=1)[:, k]
-            assert deletion[b, s].item() == pytest.approx(expected[0].item(), abs=1e-6)
-            assert insertion[b, s].item() == pytest.approx(expected[1].item(), abs=1e-6)
-    torch.testing.assert_close(deletion[:, 0], insertion[:, -1])
-    torch.testing.assert_close(deletion[:, -1], insertion[:, 0])
-
-
-def test_area_and_order():
-    assert am.area(torch.tensor([0, 0.5, 1.0]), torch.tensor([[1, 0.5, 0], [1, 1, 0]])).tolist() == [0.5, 0.75]
-    assert am.area(torch.tensor([0, 0.25, 1.0]), torch.tensor([[1.0, 0, 0]])).tolist() == [0.125]
-    assert am.ranks(torch.tensor([[[0.2, 0.9], [0.1, 0.5]]])).tolist() == [[[2, 0], [3, 1]]]
-    assert am.ranks(torch.zeros(1, 2, 2)).flatten().tolist() == [0, 1, 2, 3]  # a flat map: reading order
-    a, b = torch.rand(2, 5, 4, 6)
-    expected = [spearmanr(x.flatten(), y.flatten()).statistic for x, y in zip(a, b)]
-    assert am.rank_correlation(a, b).tolist() == pytest.approx(expected)
-    assert am.rank_correlation(a, a).tolist() == pytest.approx([1] * 5)
-    assert am.rank_correlation(a, -a).tolist() == pytest.approx([-1] * 5)
-
-
-def test_a_good_map_wins_and_a_reversed_one_loses():
-    """A model that we know: the class's logit is a sum over patches, so the right order is known."""
-    model = small_vit(pool="mean", depth=1, positions="none")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith("blocks."):
-                parameter.zero_()  # a block that adds nothing
-    model.norm = nn.Identity()
-    for kind, sign in (("input × gradient", 1), ("reversed", -1)):
-        classes = model(IMAGES).argmax(dim=1)
-        maps = sign * am.input_times_gradient(model, IMAGES, classes)
-        shares, deletion, insertion = am.erasing_curves(model, IMAGES, maps, classes, every=1)
-        better = am.area(shares, insertion) - am.area(shares, deletion)
-        assert (sign * better > 0).all(), kind
-
-
-def test_shuffled_keeps_the_numbers_and_spares_the_model():
-    model = small_vit().train()
-    before = [p.clone() for p in model.parameters()]
-    other = am.shuffled(model, seed=3)
-    for p, q, b in zip(model.parameters(), other.parameters(), before):
-        assert torch.equal(p, b) and torch.equal(p.flatten().sort().values, q.flatten().sort().values)
-    assert not torch.equal(other.head.weight, model.head.weight)
-    assert torch.equal(am.shuffled(model, seed=3).head.weight, other.head.weight)
-    assert not torch.equal(am.shuffled(model, seed=4).head.weight, other.head.weight)
-
-
-def test_faithfulness_is_paired_and_batched():
-    model = small_vit(pool="mean")
-    images = torch.randn(7, 3, 8, 12)
-    shares, found = am.faithfulness(model, images, every=2, batch=7)
-    _, parts = am.faithfulness(model, images, every=2, batch=4)
-    assert list(found) == list(am.KINDS)
-    torch.testing.assert_close(parts["rollout"]["deletion"], found["rollout"]["deletion"])
-    torch.testing.assert_close(found["centre"]["shuffled"], torch.ones(7, dtype=torch.float64))
-    torch.testing.assert_close(found["centre"]["next picture"], torch.ones(7, dtype=torch.float64))
-    maps = am.importance(model, images, "rollout")
-    neighbours = am.rank_correlation(maps, maps[[6, 0, 1, 2, 3, 4, 5]])
-    torch.testing.assert_close(found["rollout"]["next picture"], neighbours)
-    table = am.summary(shares, found)
-    own, base = (am.area(shares, found[kind]["insertion"]) for kind in ("rollout", "random"))
-    row = table["rollout"]["insertion"]
-    assert row["gain"] == pytest.approx((own - base).mean().item(), abs=1e-6)
-    assert row["error"] == pytest.approx((own - base).std().item() / 7**0.5)
-    assert table["rollout"]["deletion"]["gain"] == pytest.approx(
-        table["random"]["deletion"]["area"] - table["rollout"]["deletion"]["area"], abs=1e-6
-    )
-    assert table["random"]["insertion"]["gain"] == table["random"]["insertion"]["error"] == 0
-    lines = am.describe(table).splitlines()
-    assert len(lines) == 2 + len(am.KINDS) and max(map(len, lines)) <= 42
 
 
 # What comes with the package
@@ -476,34 +336,3 @@ def test_example_pictures():
 def test_the_published_moments_are_those_of_the_training_images():
     moments = torch.tensor([am.CIFAR10_MEAN, am.CIFAR10_STD])
     torch.testing.assert_close(torch.stack(cifar10(download=False).moments), moments, rtol=0, atol=1e-4)
-
-
-def test_the_program_writes_a_record_that_can_be_adopted(shelf, tmp_path, monkeypatch, capsys):
-    import record
-
-    monkeypatch.setattr(am, "cifar10", digits32)
-    out = tmp_path / "faithfulness-small-0"
-    arguments = ["attention_maps", "--model", "small-0", "--images", "20", "--every", "8", "--out", str(out)]
-    monkeypatch.setattr("sys.argv", arguments)
-    am.main()
-    printed, found = capsys.readouterr().out, read_record(out)
-    facts = found.facts
-    assert am.describe(facts["kinds"]) in printed and list(facts["kinds"]) == list(am.KINDS)
-    assert facts["shares"] == [0, 0.5, 1] and len(facts["kinds"]["rollout"]["deletion"]["curve"]) == 3
-    assert found.metrics == [] and "first 20 test images" in facts["data"]
-    weights = (tmp_path / "small-0" / "weights.safetensors").read_bytes()
-    assert facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()
-    labels, x = digits32().test_labels[:20], am.to_input(digits32().test_images[:20])
-    guesses = am.load_recorded("small-0")(x).argmax(dim=1)
-    assert facts["accuracy"] == pytest.approx((guesses == labels).float().mean().item())
-    (out / "run.json").write_text(json.dumps(facts | {"commit": "0123456789ab"}))
-    record.check(out)
-
-
-RECORD = RECORDED / "faithfulness-tiny-0"
-
-
-@pytest.mark.skipif(not RECORD.exists(), reason="faithfulness of tiny-0 is not recorded yet")
-def test_the_record_is_of_the_weights_that_are_shipped():
-    weights = (RECORDED / "tiny-0" / "weights.safetensors").read_bytes()
-    assert read_record(RECORD).facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()

@@ -226,7 +226,7 @@ def record_faithfulness(
     write_record(
         out,
         recipe="faithfulness",
-        command=f"python -m vit_edu.attention_maps --model {name} --images {len(x)} "
+        command=f"python -m vit_edu.faithfulness --model {name} --images {len(x)} "
         f"--every {every} --seed {seed}",
         seed=seed,
         config={"model": name, "images": len(x), "every": every},
@@ -254,7 +254,7 @@ def describe(kinds: dict[str, dict]) -> str:
 
 def main() -> None:
     """Test how faithful the maps of a shipped model are, and write a record."""
-    program = "python -m vit_edu.attention_maps"
+    program = "python -m vit_edu.faithfulness"
     parser = argparse.ArgumentParser(program, description=main.__doc__)
     option = parser.add_argument
     option("--model", default="tiny-0", help="a model that came with the package")
@@ -274,4 +274,4 @@ if __name__ == "__main__" and "__file__" in globals():    # not in a notebook
     try:
         main()
     except (OSError, ValueError) as error:
-        sys.exit(f"vit_edu.attention_maps: {error}")
+        sys.exit(f"vit_edu.faithfulness: {error}")
