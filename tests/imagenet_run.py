@@ -13,8 +13,9 @@ from dataclasses import replace
 import torch
 
 from vit_edu import imagenet
+from vit_edu.checkpoint import train_resumably
+from vit_edu.imagenet_recipes import vit
 from vit_edu.optimizer import TrainingConfig
-from vit_edu.training import train
 
 torch.set_num_threads(1)
 parser = argparse.ArgumentParser()
@@ -32,7 +33,7 @@ args = parser.parse_args()
 recipe = imagenet.Recipe(
     "quiet",
     "a test",
-    imagenet.vit(16, 2, 2, img_size=16, patch_size=8),
+    vit(16, 2, 2, img_size=16, patch_size=8),
     TrainingConfig(epochs=3, lr=2e-3, accumulate=args.accumulate),
     batch_size=8,
     warmup_steps=2,
@@ -54,6 +55,6 @@ def after_step(state):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-imagenet.train = lambda *a, **k: train(*a, **k, after_step=after_step)
+imagenet.train_resumably = lambda *a, **k: train_resumably(*a, **k, after_step=after_step)
 print("begun", flush=True)
 imagenet.run(recipe, args.data, args.out, resume=args.resume, save_every=2, workers=args.workers, keep=2)

@@ -1,4 +1,4 @@
-"""ImageNet, on one GPU or many.
+"""ImageNet: a recipe, one command, a bill.
 
 Written by tools/export.py from book/text/14_imagenet.md: edit that file, then `make sync`.
 """
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,9 +18,10 @@ from torch.optim.swa_utils import AveragedModel
 from vit_edu.augment import Augment
 from vit_edu.checkpoint import Keeper, MovingAverage, train_resumably
 from vit_edu.data import image_folder
-from vit_edu.experiment import chosen_training, describe_figures, expectation
-from vit_edu.experiment import stop_request, training_options, write_run
-from vit_edu.imagenet_recipes import BASIC, RECIPES, Recipe, without_augmentation
+from vit_edu.experiment import describe_figures, expectation, stop_request
+from vit_edu.experiment import training_options, whole, write_run
+from vit_edu.imagenet_recipes import BASIC, RECIPES, Recipe, adapted, chosen
+from vit_edu.imagenet_recipes import layer_decayed
 from vit_edu.model import VisionTransformer
 from vit_edu.optimizer import TrainingConfig
 from vit_edu.photographs import MEAN, STD, Pictures, Reader, check_classes
@@ -31,38 +33,6 @@ from vit_edu.throughput import epoch_report, training_flops
 from vit_edu.weights import load_model, load_state, read_weights
 
 
-def layer_decayed(
-    model: VisionTransformer, config: TrainingConfig, decay: float
-) -> torch.optim.AdamW:
-    """AdamW whose rate falls by `decay` with each layer from the head to the patches.
-
-    For fine-tuning (Clark et al., 2020; Bao et al., 2022): early layers already know
-    what to do. `training.train` multiplies each group's rate by its `lr_scale`.
-    """
-    depth = len(model.blocks)
-    groups = []
-    for name, parameter in model.named_parameters():
-        layer = 0    # patches, tokens, positions
-        if name.startswith("blocks."):
-            layer = int(name.split(".")[1]) + 1
-        elif name.startswith(("norm", "fc_norm", "head")):
-            layer = depth + 1
-        matrix = name.endswith("weight") and parameter.ndim >= 2
-        group = dict(params=[parameter], lr_scale=decay ** (depth + 1 - layer))
-        groups.append(group | {"weight_decay": config.weight_decay if matrix else 0.0})
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
-
-
-def adapted(recipe: Recipe, steps_per_epoch: int) -> TrainingConfig:
-    """The recipe's training; on a set smaller than ImageNet its warm-up is cut.
-
-    To a tenth of all steps, if it were longer.
-    """
-    epochs = recipe.training.epochs
-    warmup = min(recipe.warmup_steps / steps_per_epoch, epochs / 10)
-    return replace(recipe.training, warmup_epochs=warmup)
-
-
 def fit(
     model: nn.Module,
     recipe: Recipe,
@@ -70,40 +40,39 @@ def fit(
     group: Group,
     *,
     out: str | os.PathLike | None = None,
-    resume: bool = False,
     should_stop: Callable[[], bool] | None = None,
     workers: int | None = None,
-    save_every: int | None = None,
     keep: int = 0,
     layer_decay: float | None = None,
     skip_unreadable: bool = False,
+    **saving,
 ) -> tuple[list[dict[str, float]], AveragedModel | None]:
     """Train `model`, where it is, in all processes of `group`; a row for each epoch.
 
+    keep: epochs whose weights are kept
+    saving: `resume` and `save_every` of `checkpoint.train_resumably`
+
     All processes end with the same weights. The others are as in `run`.
     """
-    options = dict(workers=workers_for(workers), skip_unreadable=skip_unreadable)
-    train_loader, val_loader = make_loaders(recipe, Path(data), group, **options)
+    data, out = Path(data).expanduser(), out and Path(out).expanduser()
+    reading = dict(workers=workers_for(workers), skip_unreadable=skip_unreadable)
+    train_loader, val_loader = make_loaders(recipe, data, group, **reading)
     config, pictures = adapted(recipe, len(train_loader)), train_loader.dataset
     classes, shape = len(pictures.classes), (3, pictures.size, pictures.size)
-    averaged = MovingAverage(model, recipe.average) if recipe.average else None
+    averaged = MovingAverage(model, recipe.average) if recipe.average > 0 else None
     augment = Augment(recipe.augmentation, MEAN, STD, classes, config.epochs)
-    optimizer = layer_decayed(model, config, layer_decay) if layer_decay else None
+    decays = layer_decay is not None
+    optimizer = layer_decayed(model, config, layer_decay) if decays else None
     keeper = Keeper(averaged or model, out, keep)
     report = epoch_report(model, shape, out if group.leads else None, group.world)
-    if out:
-        same_folder(group, Path(out) / "state.pt")
+    if out is not None:
+        same_folder(group, out / "state.pt")
 
     def after_epoch(row: dict[str, float]) -> None:
         """The speed in all, and the weights to keep: one process sees to them."""
         if group.leads:
             report(row)
             keeper(row)
-
-    def all_stop() -> bool:
-        """Whether one of the processes was asked to stop: then all do, at one step."""
-        asked = bool(should_stop and should_stop())
-        return bool(group.total(torch.tensor([asked]).int()))
 
     history = train_resumably(
         in_parallel(model, group),
@@ -113,24 +82,37 @@ def fit(
         prepare_batch=Apart(augment, group.rank),
         averaged=averaged,
         after_epoch=after_epoch,
-        should_stop=all_stop,
+        should_stop=together(should_stop, group),
         out=out,
-        resume=resume,
-        save_every=save_every,
         optimizer=optimizer,
         leads=group.leads,
         overall=group.mean,
-        identity={
-            "images": len(pictures),
-            "classes": classes,
-            "batch_size": recipe.batch_size,
-            "augmentation": asdict(recipe.augmentation),
-            "smallest_crop": recipe.smallest_crop,
-            "average": recipe.average,
-            "layer_decay": layer_decay,
-        },
+        identity=identity(recipe, pictures) | {"layer_decay": layer_decay},
+        **saving,
     )
     return history, averaged
+
+
+def together(should_stop: Callable[[], bool] | None, group: Group) -> Callable:
+    """Whether one of the processes was asked to stop: then all do, at one step."""
+
+    def asked() -> bool:
+        mine = should_stop is not None and should_stop()
+        return bool(group.total(torch.tensor([mine]).int()))
+
+    return asked
+
+
+def identity(recipe: Recipe, pictures: Pictures) -> dict:
+    """What must be the same for a run to be resumed, besides training and model."""
+    return {
+        "images": len(pictures),
+        "classes": len(pictures.classes),
+        "batch_size": recipe.batch_size,
+        "augmentation": asdict(recipe.augmentation),
+        "smallest_crop": recipe.smallest_crop,
+        "average": recipe.average,
+    }
 
 
 def describe_data(data: Path) -> str:
@@ -161,8 +143,8 @@ def finish(
     options = dict(smallest=None, skip_unreadable=skip_unreadable)
     known = Pictures(data / "train", recipe.model["img_size"], **options)
     chance = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(len(known), generator=chance)[:10_000].tolist()
-    mine = chosen[group.rank :: group.world]
+    sample = torch.randperm(len(known), generator=chance)[:10_000].tolist()
+    mine = sample[group.rank :: group.world]
     batches = Reader(known, 250, sampler=mine, num_workers=workers_for(workers))
     final = dict(history[-1])
     for prefix, trained in {"": model, "averaged_": averaged}.items():
@@ -172,14 +154,14 @@ def finish(
                 final[prefix + name.replace("val", "train")] = value
     if group.leads:
         facts = dict(data=describe_data(data), processes=group.world) | around
-        shape = 3, known.size, known.size
-        facts["training_flops"] = training_flops(model, shape)
+        facts["training_flops"] = training_flops(model, (3, known.size, known.size))
+        recipe = replace(recipe, processes=group.world)    # its command starts as many
         write_run(out, model, averaged, recipe, history, final, **facts)
     return final
 
 
 def build_model(
-    recipe: Recipe, data: Path, weights: str | None = None
+    recipe: Recipe, data: Path, weights: str | os.PathLike | None = None
 ) -> VisionTransformer:
     """The recipe's ViT for the classes in `data`, with random weights or those of a file.
 
@@ -188,13 +170,13 @@ def build_model(
     torch.manual_seed(recipe.training.seed)
     _, _, classes = check_classes(data)
     model = VisionTransformer(**recipe.model | {"num_classes": len(classes)})
-    if weights:
-        state, _ = read_weights(weights)
-        own = model.state_dict()
+    if weights is not None:
+        weights = Path(weights).expanduser()
+        state, own = read_weights(weights)[0], model.state_dict()
         head = state.get("head.weight", own["head.weight"])
         if head.shape != own["head.weight"].shape:
             state |= {name: own[name] for name in ("head.weight", "head.bias")}
-        load_state(model, state, source=weights)
+        load_state(model, state, source=str(weights))
     return model
 
 
@@ -204,7 +186,7 @@ def run(
     out: str | os.PathLike,
     *,
     minutes: float | None = None,
-    weights: str | None = None,
+    weights: str | os.PathLike | None = None,
     workers: int | None = None,
     skip_unreadable: bool = False,
     **options,
@@ -219,20 +201,12 @@ def run(
 
     Returns the final figures; None when it was stopped before its end.
     """
-    data, around = Path(data), surroundings()
+    data, out, around = Path(data).expanduser(), Path(out).expanduser(), surroundings()
     reading = dict(workers=workers, skip_unreadable=skip_unreadable)
     with process_group() as group, stop_request(minutes) as should_stop:
         model = build_model(recipe, data, weights).to(group.device)
-        history, averaged = fit(
-            model,
-            recipe,
-            data,
-            group,
-            out=out,
-            should_stop=should_stop,
-            **reading,
-            **options,
-        )
+        options |= dict(out=out, should_stop=should_stop)
+        history, averaged = fit(model, recipe, data, group, **reading, **options)
         if len(history) < recipe.training.epochs:
             if group.leads:
                 print(f"stopped; {out} holds the state, --resume goes on from it")
@@ -259,7 +233,7 @@ def train_model(
     height, width = model.patch_embed.img_size
     if height != width:
         raise ValueError(f"images are square here, the model takes {height} × {width}")
-    classes = len(check_classes(Path(data_dir))[2])
+    classes = len(check_classes(Path(data_dir).expanduser())[2])
     if model.config["num_classes"] != classes:
         raise ValueError(
             f"the model has num_classes={model.config['num_classes']}, {data_dir} "
@@ -282,9 +256,9 @@ def evaluate_run(
     out: str | os.PathLike, data: str | os.PathLike, skip_unreadable: bool = False
 ) -> dict[str, float]:
     """Validation figures of the weights that a run left in `out`, measured anew."""
-    model = load_model(Path(out) / "weights.safetensors")
+    model = load_model(Path(out).expanduser() / "weights.safetensors")
     group = Group(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    _, val_root, _ = check_classes(Path(data))
+    _, val_root, _ = check_classes(Path(data).expanduser())
     size = model.patch_embed.img_size[0]
     pictures = Pictures(val_root, size, skip_unreadable=skip_unreadable)
     everything = dict(sampler=range(len(pictures)), num_workers=workers_for(None))
@@ -292,54 +266,40 @@ def evaluate_run(
     return validate(model.to(group.device), batches, group)
 
 
-def chosen(args: argparse.Namespace) -> Recipe:
-    """The recipe that a command line asks for."""
-    recipe = RECIPES[args.recipe]
-    if args.no_augment:
-        recipe = without_augmentation(recipe)
-    training = chosen_training(args, recipe.training)
-    model, changes = dict(recipe.model), list(recipe.changes)
-    if args.pool:
-        model["pool"] = args.pool
-        changes.append(f"pool={args.pool}")
-    if args.registers:
-        model["n_registers"] = args.registers
-        changes.append(f"registers={args.registers}")
-    batch_size = args.batch_size or recipe.batch_size
-    changed = dict(training=training, model=model, changes=tuple(changes))
-    return replace(recipe, batch_size=batch_size, **changed)
-
-
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = training_options("vit_edu.imagenet", RECIPES, "imagenette", main.__doc__)
-    option = parser.add_argument
+    option, natural = parser.add_argument, partial(whole, least=0)
     option("--data", help="folder with train/ and val/ (default: Imagenette)")
     option("--no-augment", action="store_true", help="the middle of each image, as it is")
     option("--pool", choices=["cls", "mean"], help="instead of the recipe's")
-    option("--registers", type=int, help="instead of the recipe's")
-    option("--workers", type=int, help="reading processes for each that trains")
+    option("--registers", type=natural, help="instead of the recipe's")
+    option("--workers", type=natural, help="reading processes for each that trains")
     option("--weights", help="a safetensors file to begin with")
     option("--layer-decay", type=float, help="of the rate, for fine-tuning: 0.75")
     option("--skip-unreadable", action="store_true", help="take the next image instead")
-    option("--save-every", type=int, help="steps between states, besides each epoch's")
-    option("--keep", type=int, default=0, help="epochs whose weights are kept")
+    option("--save-every", type=whole, help="steps between states, besides each epoch's")
+    option("--keep", type=natural, default=0, help="epochs whose weights are kept")
     return parser.parse_args()
+
+
+def list_recipes() -> None:
+    """Each recipe: what to type, what others report, what our records say."""
+    for recipe in RECIPES.values():
+        print(f"{recipe.name}: {recipe.purpose}\n  {recipe.command}")
+        if recipe.accuracy:
+            print(f"  published: {recipe.accuracy}; time: {recipe.hours}")
+        if ours := expectation(recipe.label, "val_accuracy", "imagenet-"):
+            print(f"  ours: {ours}")
 
 
 def main() -> None:
     """Train a ViT on ImageNet, or on any folder of its layout."""
     args = parse_arguments()
     if args.list:
-        for recipe in RECIPES.values():
-            print(f"{recipe.name}: {recipe.purpose}\n  {recipe.command}")
-            published = f"{recipe.accuracy or 'nothing'} published"
-            print(f"  {recipe.hardware}, {recipe.hours}; {published}")
-            ours = expectation(recipe.label, "val_accuracy", "imagenet-")
-            print(f"  ours: {ours}")
-        return
+        return list_recipes()
     recipe = chosen(args)
-    data = Path(args.data) if args.data else shared_imagenet()
+    data = shared_imagenet() if args.data is None else Path(args.data)
     out = args.out or f"runs/imagenet-{recipe.label}-{args.seed}"
     if args.eval:
         figures = evaluate_run(out, data, args.skip_unreadable)
