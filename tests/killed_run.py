@@ -13,7 +13,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
-from vit_edu import VisionTransformer, training
+from vit_edu import VisionTransformer, checkpoint, training
 
 
 def die() -> None:
@@ -22,7 +22,7 @@ def die() -> None:
 
 def arm(moment: str, number: int):
     """Arrange for this process to be killed at the given moment; returns the loop's `after_step`."""
-    written_beside, count = training.written_beside, [0]
+    written_beside, count = checkpoint.written_beside, [0]
 
     @contextlib.contextmanager
     def killing(path):
@@ -44,7 +44,7 @@ def arm(moment: str, number: int):
         if moment == "step" and count[0] == number:
             die()
 
-    training.written_beside = killing
+    checkpoint.written_beside = killing
     return after_step
 
 
@@ -56,7 +56,7 @@ def run(out: str, after_step=None) -> None:
         img_size=8, patch_size=4, in_channels=1, num_classes=4, embed_dim=16, depth=2, n_heads=2,
         drop_rate=0.1, attn_drop_rate=0.1, drop_path_rate=0.1,
     )  # fmt: skip
-    training.train(
+    checkpoint.train_resumably(
         model,
         DataLoader(data, batch_size=8, shuffle=True),
         training.TrainingConfig(epochs=3, lr=1e-3, warmup_epochs=1),

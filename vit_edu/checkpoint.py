@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,47 @@ from vit_edu.weights import load_state, save_weights, unwrapped, written_beside
 NUMBERS = "step", "history", "images", "seconds"
 MODULES = "model", "optimizer", "averaged"
 DAMAGED = EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError
+
+
+def plain(value: Any, where: str, tensors: bool = True) -> Any:
+    """`value` of Python's own kinds, which a state can hold, and `tensors`, if allowed.
+
+    NumPy's numbers and strings, paths and enumerations are turned into such; for
+    anything else a ValueError names `where` it stands.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if tensors and isinstance(value, Tensor):
+        return value
+    if isinstance(value, dict):
+        parts = {k: plain(v, f"{where}[{k!r}]", tensors) for k, v in value.items()}
+        return {plain(k, where): v for k, v in parts.items()}
+    if isinstance(value, (list, tuple)):
+        kind = list if isinstance(value, list) else tuple
+        return kind(plain(v, f"{where}[{i}]", tensors) for i, v in enumerate(value))
+    if isinstance(value, os.PathLike):
+        return str(value)
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        return value.item()
+    for kind in str, int, float:
+        if isinstance(value, kind):
+            return kind.__str__(value) if kind is str else kind(value)
+    raise ValueError(
+        f"{where} is of kind {type(value).__name__}, which a saved state cannot hold; "
+        "use a number, a string, or a list or dictionary of such"
+    )
+
+
+def read_state(path: Path) -> dict:
+    """What `Checkpoint.save` wrote to `path`; ValueError if it is anything else."""
+    try:
+        saved = dict(torch.load(path, map_location="cpu", weights_only=True))
+        dict(saved["run"])
+        return {name: saved[name] for name in ("run", *NUMBERS, *MODULES, "losses")}
+    except (*DAMAGED, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is not the state of a training run; move it away to start anew"
+        ) from error
 
 
 class Checkpoint(Forgetful):
@@ -43,12 +85,12 @@ class Checkpoint(Forgetful):
         identity: dict | None = None,
         leads: bool = True,
     ) -> None:
-        self.path = Path(out) / "state.pt"
+        self.path = Path(out).expanduser() / "state.pt"
         self.resume, self.save_every, self.leads = resume, save_every, leads
         self.identity = identity or {}
 
     def begin(self, state: TrainingState) -> None:
-        """Load the saved state, or save the first one."""
+        """Load the saved state, or save the first one and read it back."""
         state.path = self.path
         if self.path.exists() and self.resume:
             self.load(state)
@@ -62,6 +104,7 @@ class Checkpoint(Forgetful):
                     "resume=True goes on from state.pt, another out starts anew"
                 )
         self.save(state)    # now, not after an epoch, is the time to find that it fails
+        read_state(self.path)
 
     def after_step(self, state: TrainingState) -> None:
         """Save every so many steps."""
@@ -77,12 +120,14 @@ class Checkpoint(Forgetful):
     def run(self, state: TrainingState) -> dict:
         """What must be the same for a state to be resumed."""
         bare = unwrapped(state.model)
-        model = {"model": type(bare).__name__} | getattr(bare, "config", {})
+        model = {"model": type(bare).__name__}
+        if isinstance(config := getattr(bare, "config", None), dict):
+            model |= config
         rest = {"steps_per_epoch": state.steps_per_epoch}
         rest["averaged"] = state.averaged is not None
         settings = asdict(state.config)
         del settings["accumulate"]    # changes memory alone
-        return settings | rest | model | self.identity
+        return plain(settings | rest | model | self.identity, "identity", tensors=False)
 
     def save(self, state: TrainingState) -> None:
         """Write the state beside the old file, then rename: one is always whole."""
@@ -98,19 +143,12 @@ class Checkpoint(Forgetful):
             part = unwrapped(part) if name == "model" else part
             content[name] = part.state_dict() if part else {}
         with written_beside(self.path) as temporary:
-            torch.save(content, temporary)
+            torch.save(plain(content, "state"), temporary)
 
     def load(self, state: TrainingState) -> None:
         """Go back to the saved state; ValueError where it belongs to another run."""
-        try:
-            saved = dict(torch.load(self.path, map_location="cpu", weights_only=True))
-            before, now = dict(saved["run"]), self.run(state)
-            saved = {name: saved[name] for name in (*NUMBERS, *MODULES, "losses")}
-        except (*DAMAGED, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{self.path} is not the state of a training run; "
-                "move it away to start anew"
-            ) from error
+        saved, now = read_state(self.path), self.run(state)
+        before = saved["run"]
         differ = [
             f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
             for name in sorted(before.keys() | now.keys())
@@ -215,7 +253,7 @@ class Keeper:
         self, model: nn.Module, out: str | os.PathLike | None, last: int
     ) -> None:
         self.model, self.last, self.best = model, last, -1.0
-        self.out = out and Path(out)    # None: nothing is kept
+        self.out = out and Path(out).expanduser()    # None: nothing is kept
         prefix = "averaged_" if isinstance(model, AveragedModel) else ""
         self.figure = f"{prefix}val_accuracy"
         if self.out and (table := self.out / "metrics.csv").exists():    # resumed

@@ -15,24 +15,39 @@ from vit_edu.block import Block
 from vit_edu.model import VisionTransformer
 from vit_edu.optimizer import TrainingConfig
 
+DATA = "scikit-learn's handwritten digits: 1,437 to train on, 360 to test"
 
-def load_digits_split() -> tuple[TensorDataset, TensorDataset]:
-    """Handwritten digits (1, 8, 8), standardised: 1,437 to train on, 360 to test.
 
-    Both parts hold the digits in the same proportions, and are scaled by the mean and
-    deviation of the training images. The images are scikit-learn's copy of the UCI
-    test set (Alpaydin and Kaynak, 1998).
+def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
+    """Images (1797, 1, 8, 8) from 0 to 1, labels, and the rows to train on and to test.
+
+    Both parts hold the digits in the same proportions. The images are scikit-learn's
+    copy of the UCI test set (Alpaydin and Kaynak, 1998).
     """
     digits = load_digits()
     rows = range(len(digits.target))
-    train_rows, test_rows = train_test_split(
-        rows, test_size=360, random_state=0, stratify=digits.target
-    )
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None]  # (n, 1, 8, 8)
+    how = dict(test_size=360, random_state=0, stratify=digits.target)
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    return images, torch.tensor(digits.target), *train_test_split(rows, **how)
+
+
+def load_digits_split() -> tuple[TensorDataset, TensorDataset]:
+    """Handwritten digits (1, 8, 8): 1,437 to train on, 360 to test.
+
+    Scaled by the mean and deviation of the training images.
+    """
+    images, labels, train_rows, test_rows = split_digits()
     images = (images - images[train_rows].mean()) / images[train_rows].std()
-    labels = torch.tensor(digits.target)
     train_set = TensorDataset(images[train_rows], labels[train_rows])
     return train_set, TensorDataset(images[test_rows], labels[test_rows])
+
+
+def preparation() -> dict:
+    """How an image from 0 to 1 is scaled for our models, and what the classes are."""
+    images, _, train_rows, _ = split_digits()
+    known = images[train_rows]
+    moments = {"mean": [known.mean().item()], "std": [known.std().item()]}
+    return moments | {"classes": [str(digit) for digit in range(10)]}
 
 
 BASELINE = TrainingConfig(epochs=30, lr=3e-3, warmup_epochs=4)
@@ -40,23 +55,38 @@ BASELINE = TrainingConfig(epochs=30, lr=3e-3, warmup_epochs=4)
 
 @dataclass(frozen=True)
 class Recipe:
-    """An experiment: python -m vit_edu.digits --recipe baseline --seed 0"""
+    """An experiment: python -m vit_edu.experiment --recipe baseline --seed 0"""
 
+    label: str
     purpose: str
     training: TrainingConfig = BASELINE
     positions: str = "learned"
     position_std: float = 0.5    # of the learned positions at the start
     residuals: bool = True
 
+    @property
+    def command(self) -> str:
+        """The command that makes this run."""
+        epochs, seed = self.training.epochs, self.training.seed
+        text = f"python -m vit_edu.experiment --recipe {self.label} --seed {seed}"
+        usual = RECIPES[self.label].training.epochs
+        return text if epochs == usual else f"{text} --epochs {epochs}"
 
-RECIPES = {
-    "baseline": Recipe("every ingredient in"),
-    "no-warmup": Recipe("full rate from step one", replace(BASELINE, warmup_epochs=0)),
-    "no-decay": Recipe("no weight decay", replace(BASELINE, weight_decay=0.0)),
-    "no-positions": Recipe("a bag of patches", positions="none"),
-    "small-positions": Recipe("positions that start at 0.02", position_std=0.02),
-    "no-residuals": Recipe("blocks that replace, not add", residuals=False),
-}
+
+def changed(**settings) -> TrainingConfig:
+    return replace(BASELINE, **settings)
+
+
+ALL = (
+    Recipe("baseline", "every ingredient in"),
+    Recipe("no-warmup", "full rate from step one", changed(warmup_epochs=0)),
+    Recipe("no-decay", "no weight decay", changed(weight_decay=0.0)),
+    Recipe("no-positions", "a bag of patches", positions="none"),
+    Recipe("small-positions", "positions that start at 0.02", position_std=0.02),
+    Recipe("no-residuals", "blocks that replace, not add", residuals=False),
+    Recipe("muon", "Muon for the blocks' matrices", changed(optimizer="muon")),
+)
+RECIPES = {recipe.label: recipe for recipe in ALL}
 
 
 class BlockWithoutResiduals(Block):

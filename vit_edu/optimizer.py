@@ -23,7 +23,7 @@ class TrainingConfig:
     weight_decay: float = 0.05     # on matrices only
     betas: tuple[float, float] = (0.9, 0.999)
     label_smoothing: float = 0.1
-    clip_norm: float = 1.0         # largest norm of the whole gradient
+    clip_norm: float | None = 1.0  # largest norm of the whole gradient; None, 0: any
     accumulate: int = 1            # parts a batch is split into, to save memory
     precision: str = "auto"        # "bfloat16" on GPUs made for it, else "float32"
     seed: int = 0
@@ -31,9 +31,15 @@ class TrainingConfig:
     matrix_lr: float = 0.02        # Muon's rate, at the end of the warm-up
     split_qkv: bool = True         # Muon sees queries, keys and values apart
 
+    def __post_init__(self) -> None:
+        """Numbers of NumPy's or torch's kind become Python's: those can be saved."""
+        for name, value in list(vars(self).items()):
+            if hasattr(value, "item"):
+                object.__setattr__(self, name, value.item())
+
 
 def is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a weight matrix (or a convolution's): these are decayed."""
+    """Whether a parameter is a matrix (or a convolution's weight): it is decayed."""
     return name.endswith("weight") and parameter.ndim >= 2
 
 
@@ -63,7 +69,8 @@ def decay_groups(named: dict[str, nn.Parameter], config: TrainingConfig) -> list
 
 def adamw(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW on `named` parameters."""
-    return torch.optim.AdamW(decay_groups(named, config), lr=config.lr, betas=config.betas)
+    groups = decay_groups(named, config)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
 
 
 def sgd(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.SGD:
@@ -88,14 +95,16 @@ class MuonBeside:
         self.pieces: list[tuple[nn.Parameter, list[nn.Parameter]]] = []
         rest = {}
         for name, parameter in named.items():
-            if "blocks." not in name or not name.endswith("weight") or parameter.ndim != 2:
+            if "blocks." not in name or not is_matrix(name, parameter):
                 rest[name] = parameter
                 continue
             n = 3 if config.split_qkv and name.endswith("qkv.weight") else 1
             views = [nn.Parameter(part) for part in parameter.detach().chunk(n)]
             self.pieces.append((parameter, views))
         if not self.pieces:
-            raise ValueError("the model has no blocks with matrices: use optimizer='adamw'")
+            raise ValueError("no blocks with matrices here: choose optimizer='adamw'")
+        if not config.lr > 0:
+            raise ValueError(f"lr is {config.lr}; choose one above 0")
         views = [view for _, parts in self.pieces for view in parts]
         scale = config.matrix_lr / config.lr
         muon = torch.optim.Muon(

@@ -28,7 +28,8 @@ def code_version() -> str:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        how = dict(capture_output=True, encoding="utf-8", check=True)
+        done = subprocess.run(command, **how)
         return done.stdout.strip()
 
     try:
@@ -45,10 +46,12 @@ def hardware() -> str:
         return torch.cuda.get_device_name()
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        text = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+        for line in text.splitlines():
             if line.startswith("model name"):
                 cpu = line.split(": ", 1)[1]
-    return f"{cpu}, {torch.get_num_threads()} threads"
+    n = torch.get_num_threads()
+    return f"{cpu}, {n} thread{'s' if n > 1 else ''}"
 
 
 def surroundings() -> dict:
@@ -63,8 +66,13 @@ def surroundings() -> dict:
 
 def write_record(out: str | os.PathLike, **facts) -> None:
     """Write `run.json` into the folder of a run."""
-    with written_beside(Path(out) / "run.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+
+    def readable(value: object) -> object:    # NumPy's numbers; a path, anything else
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    text = json.dumps(facts, indent=1, ensure_ascii=False, default=readable) + "\n"
+    with written_beside(Path(out).expanduser() / "run.json") as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 @dataclass(frozen=True)
@@ -78,10 +86,10 @@ class Record:
 
 def read_record(folder: str | os.PathLike) -> Record:
     """Read `run.json`, and `metrics.csv` if there is one, from the folder of a run."""
-    folder, rows = Path(folder), []
-    facts = json.loads((folder / "run.json").read_text())
+    folder, rows = Path(folder).expanduser(), []
+    facts = json.loads((folder / "run.json").read_text("utf-8"))
     if (table := folder / "metrics.csv").exists():
-        with open(table, newline="") as file:
+        with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     metrics = [{name: float(value) for name, value in row.items()} for row in rows]
     return Record(folder.name, facts, metrics)

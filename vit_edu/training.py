@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from vit_edu.evaluation import Batch, check_targets, evaluate, pair, predict_logits
 from vit_edu.optimizer import Optimizer, TrainingConfig, learning_rate, make_optimizer
-
-Batch = tuple[Tensor, Tensor]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -42,7 +41,7 @@ def training_step(
 ) -> Tensor:
     """One step of the optimiser on a batch; returns its mean loss.
 
-    Targets are class numbers (B,) or probabilities (B, K).
+    Targets are class numbers (B,), int64, or probabilities (B, K).
     """
     images, targets = batch
     k, smoothing = config.accumulate, config.label_smoothing
@@ -53,33 +52,16 @@ def training_step(
         alone = place == len(parts) or not hasattr(model, "no_sync")
         with nullcontext() if alone else model.no_sync():    # copies agree at the end
             with autocast(images.device, config.precision):
-                part = F.cross_entropy(model(x), y, label_smoothing=smoothing)
+                logits = model(x)
+                check_targets(y, logits)
+                part = F.cross_entropy(logits, y, label_smoothing=smoothing)
             part = part * (len(x) / len(images))    # its share of the batch's mean
             part.backward()                         # adds to the gradients
         loss += part.detach()
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizer.step()
     return loss
-
-
-@torch.inference_mode()
-def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Batch:
-    """Logits (n, K) and labels (n,) of all batches, in evaluation mode, on the CPU."""
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
-    pairs = [(model(x.to(device)).float().cpu(), labels.cpu()) for x, labels in batches]
-    model.train(was_training)
-    if not pairs:
-        raise ValueError("there is no batch to evaluate: batches is empty")
-    logits, labels = zip(*pairs)
-    return torch.cat(logits), torch.cat(labels)
-
-
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy (0 to 1)."""
-    logits, labels = predict_logits(model, batches)
-    accuracy = (logits.argmax(dim=1) == labels).float().mean()
-    return {"loss": F.cross_entropy(logits, labels).item(), "accuracy": accuracy.item()}
 
 
 def seed_for(*numbers: int) -> int:
@@ -173,14 +155,14 @@ def train_epoch(
     todo = epoch_batches(batches, config.seed, epoch, done)
     bar = dict(total=state.steps_per_epoch, initial=done, leave=False)
     bar["disable"] = None if state.leads else True    # None: only where nobody looks
-    for images, labels in tqdm(todo, f"epoch {epoch + 1}", **bar):
+    for images, labels in map(pair, tqdm(todo, f"epoch {epoch + 1}", **bar)):
         torch.manual_seed(seed_for(config.seed, 1, state.step))
         batch = tuple(t.to(device, non_blocking=True) for t in (images, labels))
         if prepare_batch:
             batch = prepare_batch(*batch)
         for group in state.optimizer.param_groups:
             rate = learning_rate(state.step, state.steps_per_epoch, config)
-            group["lr"] = rate * group.get("lr_scale", 1.0)
+            group["lr"] = float(rate * group.get("lr_scale", 1.0))
         state.losses.append(training_step(state.model, state.optimizer, batch, config))
         state.step += 1
         if len(state.losses) % CHECK_EVERY == 0:
@@ -214,16 +196,17 @@ def train(
 ) -> list[dict[str, float]]:
     """Train `model`, where it is, on `batches` of (images, labels), e.g. a DataLoader.
 
-    evaluate: called with the model (and the averaged one) after each epoch; its figures
-        join the epoch's row
+    batches: anything with a length that gives pairs of tensors, anew for each epoch: a
+        DataLoader or a list, not a generator
+    evaluate: gives figures of the model (and the averaged one) after each epoch
     prepare_batch: changes a batch on the model's device: augmentation, soft targets
     averaged: a running average of the weights, updated after each step
     after_step, after_epoch: called with the state, and with the epoch's row
     should_stop: asked after each step; True ends the call
     optimizer: instead of `make_optimizer`'s; a group's `lr_scale` multiplies its rate
     checkpoint: told of the progress; `checkpoint.Checkpoint` writes it to a folder
-    leads: False where another process tells of the progress
-    overall: from this process's mean training loss to that of all that train together
+    leads: False where another process prints
+    overall: from this process's mean loss to that of all that train together
 
     Returns a row of figures for each epoch. The loop seeds torch's generators, the
     loader's own included, by `config.seed` and the place in the run: what a step draws
@@ -252,7 +235,20 @@ def train(
 def check_settings(config: TrainingConfig, batches: Iterable[Batch]) -> None:
     """Refuse before the first step what would go wrong later."""
     autocast(torch.device("cpu"), config.precision)    # raises if it is unknown
-    if len(batches) == 0:
+    limits = {"epochs": 1, "accumulate": 1, "seed": 0, "clip_norm": 0}
+    for name, least in limits.items():
+        number = getattr(config, name)
+        whole = isinstance(number, int) or name == "clip_norm"
+        if number is not None and not (whole and number >= least):
+            raise ValueError(f"{name} is {number}; choose a number from {least} on")
+    try:
+        n = len(batches)
+    except TypeError as error:
+        raise ValueError(
+            f"batches ({type(batches).__name__}) has no length, the schedule needs one; "
+            "train takes a DataLoader whose data set has a length, or a list of batches"
+        ) from error
+    if n == 0:
         raise ValueError("batches is empty; is the data smaller than one whole batch?")
     if config.warmup_epochs > config.epochs:
         raise ValueError(
@@ -268,7 +264,7 @@ def end_epoch(
     row = {
         "epoch": len(state.history) + 1,
         "lr": learning_rate(state.step - 1, state.steps_per_epoch, state.config),
-        "train_loss": overall(torch.stack(state.losses).mean().item()),
+        "train_loss": float(overall(torch.stack(state.losses).mean().item())),
     }
     models = {"": state.model}
     if state.averaged:
