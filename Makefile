@@ -36,7 +36,7 @@ book: $(READY)  ## build the pages; prints the file to open
 	@echo $(CURDIR)/_build/html/index.html
 
 test: $(READY)  ## run everything: every chapter, the unit tests, the pages in a real browser
-	$(BIN)/pytest --nbval -n 2 --dist loadscope -q
+	$(BIN)/pytest --nbval -n 2 --dist loadscope --no-loadscope-reorder -q
 
 sync: $(READY)  ## after editing a chapter: its module, its notebook, its outputs
 	$(BIN)/python tools/sync.py

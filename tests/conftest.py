@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from pages import MOVED
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
@@ -56,7 +57,8 @@ class Site:
     @property
     def pages(self) -> list[str]:
         """Every page of the book, as a path inside the folder."""
-        return sorted(str(p.relative_to(self.folder)) for p in (self.folder / "book").glob("*.html"))
+        pages = (self.folder / "book").glob("*.html")
+        return sorted(str(p.relative_to(self.folder)) for p in pages if p.stem not in MOVED)
 
 
 def build_book() -> None:

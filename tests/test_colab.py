@@ -1,42 +1,19 @@
-"""Stands in for Colab: the wheel alone, without its dependencies' pins, runs every chapter from an empty folder."""
+"""Stands in for Colab: the wheel holds all that a chapter needs.
 
-import shutil
+The chapters themselves run with the installed wheel, each from an empty folder: see `AsInColab` in conftest.py.
+"""
+
+import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
-import nbformat
 import pytest
-import sync
-from chapters import ROOT, twins
+from chapters import ROOT, code_cells, read, twins
+from library import library, wheel
 
 
-def pip(*arguments) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The package as `pip install git+https://...` would make it, of nothing but its own files."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "vit_edu", source / "vit_edu", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in "pyproject.toml", "README.md", "LICENSE":
-        shutil.copy(ROOT / name, source)
-    pip("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", out, source)
-    (path,) = out.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def library(wheel, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("library")
-    pip("install", "-q", "--no-deps", "--no-index", "--target", folder, wheel)
-    return folder
-
-
-def test_wheel_holds_everything(wheel):
+def test_wheel_holds_everything(tmp_path):
     """All modules, the interactive pictures' scripts and styles, and the records."""
     package = ROOT / "vit_edu"
     expected = {
@@ -46,12 +23,19 @@ def test_wheel_holds_everything(wheel):
         and "__pycache__" not in path.parts
         and (path.suffix in (".py", ".js", ".css") or "recorded" in path.parts)
     }
-    assert expected <= set(zipfile.ZipFile(wheel).namelist())
+    assert expected <= set(zipfile.ZipFile(wheel(tmp_path)).namelist())
+
+
+def test_a_chapter_imports_the_wheel(tmp_path):
+    """With the library's folder in PYTHONPATH, as chapters run, `vit_edu` is the wheel's, not the checkout's."""
+    folder = library(tmp_path)
+    command = [sys.executable, "-c", "import vit_edu; print(vit_edu.__file__)"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.startswith(str(folder)), done.stderr
 
 
 @pytest.mark.parametrize("twin", twins(), ids=lambda path: path.stem)
-def test_chapter_runs_with_the_wheel_alone(twin, library, tmp_path):
-    notebook = sync.prepared(twin)
-    probe = f"import vit_edu\nassert vit_edu.__file__.startswith({str(library)!r}), vit_edu.__file__"
-    notebook.cells.append(nbformat.v4.new_code_cell(probe))
-    sync.execute(notebook, twin.name, tmp_path, library)
+def test_no_chapter_reads_the_checkout(twin):
+    """Code cells name no file of the project outside the package: Colab has the notebook and the wheel alone."""
+    code = "\n".join(cell.source for _, cell in code_cells(read(twin)))
+    assert not [name for name in ("book/", "tools/", "tests/", "benchmarks/") if f'"{name}' in code or f"Path({name!r}" in code]

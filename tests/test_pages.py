@@ -6,6 +6,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 from chapters import ROOT, twins
+from pages import MOVED
 
 PAGES = [f"book/{path.stem}.html" for path in (*twins(), *sorted((ROOT / "book").glob("*.md")))]
 CHAPTERS = [f"book/{path.stem}.html" for path in twins()]
@@ -175,6 +176,15 @@ def test_copy_button_copies_the_code(browser, site, name):
     code = block.locator("pre").first.inner_text().strip()
     assert code and page.evaluate("navigator.clipboard.readText()").strip() == code
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_old_addresses_lead_to_the_new_ones(reader, site, scheme):
+    """Pages that moved are still found, at the very place that a link named."""
+    for old, new in MOVED.items():
+        page, troubles = reader(f"{getattr(site, scheme)}/book/{old}.html#exercises")
+        page.wait_for_url(f"**/book/{new}.html#exercises")
+        assert troubles == [] and page.locator("h1").first.inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])

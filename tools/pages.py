@@ -50,7 +50,34 @@ def mend_citations(app, page, template, context, doctree):
     )
 
 
+# Pages that have moved, and where: published addresses go on to work.
+MOVED = {
+    "08_data": "09_data",
+    "09_cifar10": "11_cifar10",
+    "10_imagenet": "14_imagenet",
+    "11_attention_maps": "15_attention_maps",
+    "12_inspection": "17_inspection",
+    "13_predict": "18_predict",
+}
+
+
+def write_moved(app, exception):
+    """At a page's old address, one that leads to the new one, its place in the page included."""
+    if exception or app.builder.format != "html":
+        return
+    for old, new in MOVED.items():
+        page = (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>This page has moved</title>\n'
+            f'<meta name="robots" content="noindex"><link rel="canonical" href="{new}.html">\n'
+            f'<script>location.replace("{new}.html" + location.search + location.hash)</script>\n'
+            f'<noscript><meta http-equiv="refresh" content="0; url={new}.html"></noscript></head>\n'
+            f'<body><p>This page is now <a href="{new}.html">{new}.html</a>.</p></body></html>\n'
+        )
+        (Path(app.outdir) / "book" / f"{old}.html").write_text(page, "utf-8")
+
+
 def setup(app):
     app.add_post_transform(InlineSvg)
     app.connect("html-page-context", mend_citations)
+    app.connect("build-finished", write_moved)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
