@@ -11,24 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-from scipy.stats import ks_2samp
+from small_folders import write_pictures
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.functional import pil_to_tensor
 
 from vit_edu import imagenet, training
-from vit_edu.augment import normalise
-from vit_edu.checkpoint import MovingAverage
-from vit_edu.processes import Group, SharedBatches
-from vit_edu.checkpoint import Keeper
-from vit_edu.photographs import Pictures, central_box, check_classes, open_reduced, random_box, small_imagenet
+from vit_edu.checkpoint import Keeper, MovingAverage
 from vit_edu.imagenet import build_model, fit, train_model
-from vit_edu.imagenet_recipes import RECIPES, layer_decayed, settings, vit, without_augmentation
+from vit_edu.imagenet_recipes import RECIPES, layer_decayed, vit, without_augmentation
 from vit_edu.model import VisionTransformer
-from vit_edu.records import read_record
 from vit_edu.optimizer import TrainingConfig
+from vit_edu.photographs import Pictures
+from vit_edu.processes import Group
+from vit_edu.records import read_record
 from vit_edu.weights import load_model, read_weights, save_weights
 
 SCRIPT = Path(__file__).with_name("imagenet_run.py")
@@ -38,18 +33,7 @@ ALONE = Group(0, 1, torch.device("cpu"))
 
 @pytest.fixture(scope="session")
 def pictures_folder(tmp_path_factory) -> Path:
-    """Three classes of small JPEGs that differ in colour and noise: 13 to train on, 5 to test, a class."""
-    root, chance = tmp_path_factory.mktemp("pictures"), torch.Generator().manual_seed(0)
-    for part, n in ("train", 13), ("val", 5):
-        for k, name in enumerate(("ant", "bee", "cat")):
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for i in range(n):
-                noise = torch.randint(0, 90, (6, 8, 3), generator=chance)
-                noise[..., k] += 150
-                image = Image.fromarray(noise.byte().numpy()).resize((48, 36), Image.BICUBIC)
-                image.save(folder / f"{i}.jpg", quality=90)
-    return root
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture

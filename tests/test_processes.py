@@ -1,0 +1,105 @@
+"""Processes: any number of them trains on the same batches; a signal, however often it comes, leaves a state."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_folders import write_pictures
+from torch import nn
+
+from vit_edu.augment import NO_AUGMENTATION, normalise
+from vit_edu.model import VisionTransformer
+from vit_edu.optimizer import TrainingConfig
+from vit_edu.photographs import MEAN, STD, Pictures
+from vit_edu.processes import Apart, Group, SharedBatches, make_loaders, validate
+
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def pictures_folder(tmp_path_factory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def small() -> SimpleNamespace:
+    """What `make_loaders` wants to know of a recipe."""
+    return SimpleNamespace(
+        model={"img_size": 16}, batch_size=8, smallest_crop=0.08, augmentation=NO_AUGMENTATION, training=TrainingConfig(2)
+    )
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_batches_are_shared(world, repeats):
+    """Together the parts of batch k are the same for any number of processes; each view has its own seed."""
+
+    def batches(world):
+        parts = [SharedBatches(50, 12, rank=r, world=world, seed=3, repeats=repeats) for r in range(world)]
+        for part in parts:
+            part.set_epoch(2)
+        size = 12 // world
+        lists = [list(part) for part in parts]
+        assert all(len(items) == len(part) == 4 * size for items, part in zip(lists, parts))
+        return [
+            sorted(item for items in lists for item in items[k * size : (k + 1) * size]) for k in range(4)
+        ]
+
+    assert batches(world) == batches(1)
+    items = [item for batch in batches(1) for item in batch]
+    assert len({seed for _, seed in items}) == 48
+    assert len({number for number, _ in items}) == 48 // repeats
+
+
+def test_an_epoch_begins_in_the_middle_and_epochs_differ():
+    sampler = SharedBatches(50, 10)
+    whole = list(sampler)
+    sampler.start_batch = 3
+    assert list(sampler) == whole[30:]
+    sampler.set_epoch(1)
+    assert sorted(n for n, _ in sampler) != [n for n, _ in whole] and list(sampler) != whole
+    assert list(SharedBatches(50, 10, seed=1)) != whole
+
+
+@pytest.mark.parametrize("size, world, message", [(10, 4, "10 images cannot be shared by 4.*such as 8"), (60, 1, "60 is more than all 50")])
+def test_batches_that_cannot_be_shared(size, world, message):
+    with pytest.raises(ValueError, match=message):
+        SharedBatches(50, size, world=world)
+
+
+def test_views_of_an_image_are_not_mixed_with_each_other():
+    """MixUp and CutMix mix neighbours in a process's part of a batch."""
+    for world in 1, 2, 4:
+        part = list(SharedBatches(960, 96, world=world, seed=1, repeats=3))
+        numbers = torch.tensor([number for number, _ in part]).view(-1, 96 // world)
+        same = (numbers == numbers.roll(1, dims=1)).float().mean()
+        assert same < 0.1, (world, same)
+
+
+def test_each_process_has_its_own_chance():
+    def augment(images, labels):
+        return images + torch.rand(images.shape), labels
+
+    augment.set_epoch = None
+    images, labels = torch.zeros(4, 3, 16, 16), torch.arange(4)
+    views = []
+    for rank in 0, 1, 0:
+        torch.manual_seed(7)    # what the loop does in every process
+        views.append(Apart(augment, rank)(images, labels)[0])
+    assert torch.equal(views[0], views[2]) and not torch.equal(views[0], views[1])
+
+
+def test_validation_figures_by_hand(pictures_folder):
+    torch.manual_seed(0)
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=16, depth=1, n_heads=2)
+    nn.init.normal_(model.head.weight)
+    _, loader = make_loaders(small(), pictures_folder, ALONE, workers=0)
+    figures = validate(model, loader, ALONE)
+    pictures = Pictures(pictures_folder / "val", 16)
+    model.eval()
+    with torch.no_grad():
+        images = torch.stack([image for image, _ in pictures])
+        logits = model(normalise(images, MEAN, STD))
+    labels = torch.tensor([label for _, label in pictures])
+    assert figures["val_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert figures["val_loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), abs=1e-5)
