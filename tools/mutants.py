@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from chapters import ROOT, code_cells, read, twins
+from chapters import ROOT, code_cells, module_of, read, twins
 
 # Mutants that do what the solution does: (exercise, changed code) and why. All others have to be caught.
 EQUIVALENT: dict[tuple[str, str], str] = {
@@ -81,7 +81,7 @@ def definitions(twin) -> dict:
     names = {"__name__": "chapter"}
     kinds = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef
     for _, cell in code_cells(read(twin)):
-        body = [node for node in parsed(cell.source) if isinstance(node, kinds)]
+        body = [node for node in parsed(cell.source) if module_of(cell) or isinstance(node, kinds)]
         exec(compile(ast.Module(body, []), twin.name, "exec"), names)
     return names
 
@@ -128,7 +128,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, object]]:
         yield "attr", NAMES[node.attr]
     elif isinstance(node, ast.Call) and len(node.args) >= 3:
         for i in range(len(node.args) - 1):
-            yield "args", [*node.args[:i], node.args[i + 1], node.args[i], *node.args[i + 2 :]]
+            if ast.dump(node.args[i]) != ast.dump(node.args[i + 1]):
+                yield "args", [*node.args[:i], node.args[i + 1], node.args[i], *node.args[i + 2 :]]
     elif isinstance(node, ast.If):
         yield "test", ast.UnaryOp(ast.Not(), node.test)
 
