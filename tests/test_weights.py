@@ -1,14 +1,20 @@
 """Weights on disk: a round trip, and files that are not what they should be."""
 
+import json
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 from vit_edu import VisionTransformer
-from vit_edu.weights import load_model, load_state, load_weights, save_weights, unwrapped, written_beside
+from vit_edu.weights import Preparation, load_checkpoint, load_model, load_state, load_weights
+from vit_edu.weights import save_weights, unwrapped, written_beside
 
 
 def small_vit(**overrides) -> VisionTransformer:
@@ -100,7 +106,8 @@ def test_a_file_that_is_not_whole_safetensors_is_refused(content, tmp_path):
         torch.save(small_vit().state_dict(), path)
     else:
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="w.safetensors is not a complete safetensors file.*again"):
+    why = "not safetensors but PyTorch's; load_checkpoint" if content == "pickle" else "not a complete safe.*again"
+    with pytest.raises(ValueError, match=f"w.safetensors is {why}"):
         load_model(path)
 
 
@@ -133,12 +140,94 @@ def test_a_folder_or_a_forbidden_file_is_called_so(tmp_path):
         load_weights(small_vit(), tmp_path / "w")
 
 
+def dead_pid() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
-    (tmp_path / ".w.123.part").write_text("half of it")
-    for other in (".w.x.123.part", ".v.123.part", "w.123.part"):
-        (tmp_path / other).write_text("another file's")
+    with written_beside(tmp_path / "w") as temporary:
+        temporary.write_text("whole")
+    host, dead = temporary.name.split(".")[2], dead_pid()
+    (tmp_path / f".w.{host}.{dead}.ab12.part").write_text("half of it")
+    others = {f".w.{host}.{os.getpid()}.ab12.part", f".w.elsewhere.{dead}.ab12.part", f".v.{host}.{dead}.ab12.part"}
+    for other in others:
+        (tmp_path / other).write_text("somebody else's, or still being written")
     save_weights(small_vit(), tmp_path / "w")
-    assert {p.name for p in tmp_path.iterdir()} == {"w", ".w.x.123.part", ".v.123.part", "w.123.part"}
+    assert {p.name for p in tmp_path.iterdir()} == {"w", *others}
+
+
+def test_two_threads_write_the_same_path(tmp_path):
+    models = [small_vit() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda model: [save_weights(model, tmp_path / "w") for _ in range(10)], models))
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
+    out = load_model(tmp_path / "w").eval()(IMAGES)
+    assert any(torch.equal(out, model(IMAGES)) for model in models)
+
+
+WRITER = """
+import sys
+from vit_edu.weights import written_beside
+for _ in range(200):
+    with written_beside(sys.argv[1]) as temporary:
+        temporary.write_text(sys.argv[2] * 1000)
+"""
+
+
+def test_two_processes_write_the_same_path(tmp_path):
+    path = str(tmp_path / "w")
+    running = [subprocess.Popen([sys.executable, "-c", WRITER, path, letter]) for letter in "ab"]
+    assert [process.wait(60) for process in running] == [0, 0]
+    assert (tmp_path / "w").read_text() in ("a" * 1000, "b" * 1000)
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model, other = small_vit(), small_vit()
+    save_weights(model, "~/models/w.safetensors")
+    assert (tmp_path / "models" / "w.safetensors").is_file() and not (tmp_path / "~").exists()
+    load_weights(other, "~/models/w.safetensors")
+    for again in (other, load_model("~/models/w.safetensors"), load_checkpoint("~/models/w.safetensors")):
+        assert torch.equal(again.eval()(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize(
+    "classes, kept",
+    [
+        (list("abcd"), tuple("abcd")),
+        ({3: "d", 1: "b"}, {1: "b", 3: "d"}),
+        ({"0": "a", "1": "b", "2": "c", "3": "d"}, tuple("abcd")),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_preparation_travels_with_the_weights(classes, kept, tmp_path):
+    model, known = small_vit(), {"mean": [0.1, 0.25], "std": [0.5, 1], "classes": classes}
+    save_weights(model, tmp_path / "w", preparation=known)
+    again = load_model(tmp_path / "w")
+    assert again.preparation == Preparation((0.1, 0.25), (0.5, 1.0), kept)
+    save_weights(again, tmp_path / "v", torch.float16)    # kept without being said again
+    assert load_checkpoint(tmp_path / "v").preparation == again.preparation
+    with safe_open(tmp_path / "v", framework="pt") as file:
+        plain = json.loads(file.metadata()["preparation"])
+    assert plain["mean"] == [0.1, 0.25] and plain["std"] == [0.5, 1.0]
+
+
+def test_no_preparation_and_a_wrong_one(tmp_path):
+    model = small_vit()
+    save_weights(model, tmp_path / "w")
+    assert load_model(tmp_path / "w").preparation is None
+    save_file(model.state_dict(), tmp_path / "v", {"config": json.dumps(model.config), "preparation": '{"mean": 3}'})
+    assert load_model(tmp_path / "v").preparation is None
+    for wrong in ({"mean": [0.5], "std": [0]}, {"mean": [0.5], "std": [1, 1]}, {"mean": [], "std": []}):
+        with pytest.raises(ValueError, match="one each per channel, std above 0"):
+            save_weights(model, tmp_path / "u", preparation=wrong)
+    assert not (tmp_path / "u").exists()
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):

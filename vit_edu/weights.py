@@ -3,12 +3,19 @@
 Written by tools/export.py from book/text/06_weights.md: edit that file, then `make sync`.
 """
 
-import glob
+import argparse
 import json
 import os
+import re
+import socket
+import sys
+import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,69 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from vit_edu.families import Found, State, recognise
+from vit_edu.families import from_timm as from_timm
+from vit_edu.families import from_torchvision as from_torchvision
 from vit_edu.model import VisionTransformer
-
-State = Mapping[str, Tensor]
-
-
-TORCHVISION_NAMES = {
-    "class_token": "cls_token",
-    "conv_proj": "patch_embed.proj",
-    "encoder.pos_embedding": "pos_embed",
-    "encoder.layers.encoder_layer_": "blocks.",
-    "encoder.ln": "norm",
-    "heads.head": "head",
-    ".ln_1.": ".norm1.",
-    ".ln_2.": ".norm2.",
-    ".self_attention.in_proj_": ".attn.qkv.",
-    ".self_attention.out_proj.": ".attn.proj.",
-    ".mlp.linear_1.": ".mlp.fc1.",    # older checkpoints
-    ".mlp.linear_2.": ".mlp.fc2.",
-    ".mlp.0.": ".mlp.fc1.",           # newer ones
-    ".mlp.3.": ".mlp.fc2.",
-}
-
-
-def from_torchvision(state: State) -> dict[str, Tensor]:
-    """The state dict of torchvision's `VisionTransformer`, with our parameter names."""
-    renamed = {}
-    for name, tensor in state.items():
-        for theirs, ours in TORCHVISION_NAMES.items():
-            name = name.replace(theirs, ours)
-        renamed[name] = tensor
-    return renamed
-
-
-def from_timm(state: State, model: VisionTransformer) -> dict[str, Tensor]:
-    """The state dict of a timm `VisionTransformer`, arranged for our `model`.
-
-    Names are the same; what differs is who has a position. timm counts registers into
-    `pos_embed`, ours have none: theirs are added to the registers. Where timm gives the
-    class token no position (`no_embed_class`), ours is zero. A class token that a
-    mean-pooling timm model carries without reading it is a register here.
-    """
-    state, n_patches = dict(state), model.patch_embed.n_patches
-    n_cls = int(model.pool == "cls" and "cls_token" in state)
-    tokens = [state.pop(name) for name in ("cls_token", "reg_token") if name in state]
-    if not tokens:
-        return state
-    prefix = torch.cat(tokens, dim=1)                       # (1, [1+]R, D)
-    if "pos_embed" in state:
-        positions = state["pos_embed"]                      # (1, extra + N, D)
-        extra = positions.shape[1] - n_patches
-        if extra not in (0, prefix.shape[1]):
-            raise ValueError(
-                f"pos_embed has {positions.shape[1]} positions, the model has {n_patches} "
-                "patches; build the model with the checkpoint's img_size and patch_size"
-            )
-        own = positions[:, :extra] if extra else torch.zeros_like(prefix)
-        state["pos_embed"] = torch.cat([own[:, :n_cls], positions[:, extra:]], dim=1)
-        prefix = torch.cat([prefix[:, :n_cls], (prefix + own)[:, n_cls:]], dim=1)
-    if n_cls:
-        state["cls_token"] = prefix[:, :1]
-    if prefix.shape[1] > n_cls:
-        state["reg_token"] = prefix[:, n_cls:]
-    return state
 
 
 def load_state(model: nn.Module, state: State, source: str = "the checkpoint") -> None:
@@ -100,18 +48,38 @@ def load_state(model: nn.Module, state: State, source: str = "the checkpoint") -
     model.load_state_dict(state)
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """`path` with the home folder for `~`."""
+    return Path(os.path.expanduser(path))
+
+
+def is_alive(pid: int) -> bool:
+    """Does this process of our machine run? True where there is no telling."""
+    try:
+        if os.name == "posix":
+            os.kill(pid, 0)    # signal 0 only asks
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
+
+
 @contextmanager
 def written_beside(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to; renamed to `path` once it is complete and on disk.
 
-    Whatever happens while writing, `path` holds either its old content or its new one.
-    What a killed writer of this file left behind is removed.
+    Whatever happens while writing, `path` holds either its old content or its new one;
+    the last of several writers wins. What a killed writer of this file left on this
+    machine is removed.
     """
-    path = Path(path)
+    path, host = expanded(path), re.sub(r"\W", "-", socket.gethostname())
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.part"):
-        stale.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    stale = re.compile(rf"\.{re.escape(path.name)}\.{host}\.(\d+)\.\w+\.part")
+    for other in path.parent.iterdir():
+        match = stale.fullmatch(other.name)
+        if match and not is_alive(int(match[1])):
+            other.unlink(missing_ok=True)
+    unique = f"{host}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    temporary = path.with_name(f".{path.name}.{unique}.part")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -119,6 +87,32 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pictures (scaled to 0..1) were normalised, and what the classes are called.
+
+    mean, std: a number per channel; classes: names in order, {number: name} or None
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] | dict[int, str] | None = None
+
+    def __post_init__(self) -> None:
+        mean, std = tuple(map(float, self.mean)), tuple(map(float, self.std))
+        if len(mean) != len(std) or min(std, default=0) <= 0:
+            raise ValueError(f"mean {mean} and std {std}: one each per channel, std above 0")
+        names = self.classes
+        if isinstance(names, Mapping):
+            names = {int(number): str(name) for number, name in names.items()}
+            if sorted(names) == list(range(len(names))):
+                names = [names[number] for number in range(len(names))]
+        if names is not None and not isinstance(names, dict):
+            names = tuple(map(str, names))
+        for name, value in dict(mean=mean, std=std, classes=names).items():
+            object.__setattr__(self, name, value)    # frozen for everybody else
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -130,11 +124,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def save_weights(
-    model: nn.Module, path: str | os.PathLike, dtype: torch.dtype | None = None
+    model: nn.Module,
+    path: str | os.PathLike,
+    dtype: torch.dtype | None = None,
+    preparation: Preparation | Mapping | None = None,
 ) -> None:
     """Write the weights, and a `VisionTransformer`'s constructor arguments, as safetensors.
 
-    `dtype=torch.float16` halves the file. The file appears complete or not at all.
+    `dtype=torch.float16` halves the file. `preparation`: a `Preparation`, or a dictionary
+    {"mean": [...], "std": [...], "classes": [...]}; by default `model.preparation`.
+    The file appears complete or not at all.
     """
     model, state = unwrapped(model), {}
     for name, tensor in model.state_dict().items():
@@ -144,27 +143,54 @@ def save_weights(
     config = dict(getattr(model, "config", {}))
     if config and isinstance(model.head, nn.Linear):    # it may have been replaced
         config["num_classes"] = model.head.out_features
+    known = getattr(model, "preparation", None) if preparation is None else preparation
+    known = Preparation(**known) if isinstance(known, Mapping) else known
+    metadata = {"config": json.dumps(config)}
+    if known is not None:
+        metadata["preparation"] = json.dumps(asdict(known))
     with written_beside(path) as temporary:
-        save_file(state, temporary, metadata={"config": json.dumps(config)})
+        save_file(state, temporary, metadata=metadata)
 
 
-def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """Read a safetensors file: its tensors, and the model's arguments ({} if it has none)."""
-    with open(path, "rb"):    # a folder, not there, not allowed: Python says it best
-        pass
+def is_pickled(path: Path) -> bool:
+    """Is it PyTorch's kind of file? ValueError for what only stands for a file."""
+    with open(path, "rb") as file:    # a folder, not there, not allowed: Python says it best
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} only points to a file (Git LFS): run `git lfs pull`")
+    if start.lstrip().startswith(b"<"):
+        raise ValueError(f"{path} is a web page: download the file itself")
+    header = int.from_bytes(start[:8], "little")    # of safetensors: far below 100 MB
+    return start[:2] == b"PK" or (start[:1] == b"\x80" and header > 10**8)
+
+
+def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict, Any]:
+    """A safetensors file: its tensors, the model's arguments ({}), `Preparation` or None."""
+    path = expanded(path)
+    if is_pickled(path):
+        raise ValueError(f"{path} is not safetensors but PyTorch's; load_checkpoint reads it")
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}
-            config = (file.metadata() or {}).get("config", "{}")
+            said = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); "
             "copy or download it again"
         ) from error
     try:
-        return state, dict(json.loads(config))
-    except (TypeError, ValueError):    # somebody else's metadata by that name
-        return state, {}
+        config = dict(json.loads(said["config"]))
+    except (KeyError, TypeError, ValueError):    # none, or somebody else's by that name
+        config = {}
+    try:
+        return state, config, Preparation(**json.loads(said["preparation"]))
+    except (KeyError, TypeError, ValueError):
+        return state, config, None
+
+
+def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
+    """A safetensors file's tensors, and the model's arguments ({} if it has none)."""
+    return read_safetensors(path)[:2]
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
@@ -173,12 +199,152 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
 
 
 def load_model(path: str | os.PathLike) -> VisionTransformer:
-    """Rebuild a `VisionTransformer` from a file that `save_weights` wrote."""
-    state, config = read_weights(path)
+    """Rebuild a model from a file of `save_weights`, its `preparation` noted on it."""
+    state, config, known = read_safetensors(path)
     if not config:
         raise ValueError(
-            f"{path} does not say which model it is of; build the model, then load_weights"
+            f"{path} does not say which model it is of; let load_checkpoint find out"
         )
     model = VisionTransformer(**config)
     load_state(model, state, source=str(path))
+    model.preparation = known
     return model
+
+
+def read_pickled(path: Path) -> Any:
+    """A PyTorch file's content, with `weights_only=True`: no code in it runs."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):    # options: harmless
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:    # the reader fails in many ways
+        code = re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error))
+        if code is None:
+            raise ValueError(
+                f"{path} is not a complete PyTorch file; copy or download it again"
+            ) from error
+        raise ValueError(
+            f"{path} holds more than tensors ({code[1] or code[2]}): opening it would run "
+            "code. Where you trust it and have that code, load it, and "
+            "torch.save(model.state_dict(), path) makes a file for here"
+        ) from None
+
+
+WHOLE = "model.safetensors", "pytorch_model.bin"
+NAMES = [*WHOLE, *(f"{name}.index.json" for name in WHOLE)]
+
+
+def read_checkpoint(path: Path) -> tuple[Any, dict, Preparation | None]:
+    """The tensors of a file, an index of files or a folder; arguments and preparation."""
+    if path.is_dir():
+        there = [path / name for name in NAMES if (path / name).is_file()]
+        if not there:
+            raise FileNotFoundError(f"{path} has none of {', '.join(NAMES)}; name the file")
+        tree, config, known = read_checkpoint(there[0])
+        return tree, *((config, known) if "embed_dim" in config else told(path))
+    if path.name.endswith(".index.json"):
+        tree, index = {}, json.loads(path.read_text("utf-8"))
+        for name in sorted(set(index["weight_map"].values())):
+            tree |= read_checkpoint(path.parent / Path(name).name)[0]
+        return tree, {}, None
+    return (read_pickled(path), {}, None) if is_pickled(path) else read_safetensors(path)
+
+
+def told(folder: Path) -> tuple[dict, Preparation | None]:
+    """Arguments and preparation that the JSON files of a Hugging Face folder tell."""
+    files = [folder / name for name in ("config.json", "preprocessor_config.json")]
+    texts = (file.read_text("utf-8") if file.is_file() else "{}" for file in files)
+    config, pictures = (json.loads(text) for text in texts)
+    act, timms = config.get("hidden_act", "gelu"), config.get("pretrained_cfg", {})
+    if act != "gelu":
+        raise ValueError(f"{folder}: its activation is {act}, ours the exact gelu")
+    names = dict(num_attention_heads="n_heads", layer_norm_eps="norm_eps", image_size="img_size")
+    given = {ours: config[name] for name, ours in names.items() if config.get(name)}
+    if config.get("global_pool") in ("avg", "token"):
+        given["pool"] = "mean" if config["global_pool"] == "avg" else "cls"
+    classes = {int(i): name for i, name in config.get("id2label", {}).items()}
+    if all(name == f"LABEL_{i}" for i, name in classes.items()):
+        classes = timms.get("label_names")
+    known = dict(mean=pictures.get("image_mean", timms.get("mean")), classes=classes,
+                 std=pictures.get("image_std", timms.get("std")))
+    return given, Preparation(**known) if known["mean"] else None
+
+
+def examined(
+    source: Any, given: Mapping[str, Any], part: str | None = None
+) -> tuple[str, Found, Preparation | None]:
+    """A path or state dict: its name, what it is, its preparation."""
+    name, config, known = "the state dict", {}, None
+    if isinstance(source, (str, os.PathLike)):
+        name = str(source)
+        source, config, known = read_checkpoint(expanded(source))
+    elif not isinstance(source, Mapping):
+        kind = type(source).__name__
+        raise TypeError(f"{kind} is no path and no state dict; pass model.state_dict()")
+    if "embed_dim" in config:    # ours: it says what it is
+        return name, Found("ours", config | dict(given), source, [], []), known
+    try:
+        return name, recognise(source, config | dict(given), part), known
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def built(name: str, found: Found) -> VisionTransformer:
+    """The model that was found, in evaluation mode."""
+    model = VisionTransformer(**found.arguments).eval()
+    load_state(model, found.state, name)
+    return model
+
+
+def load_checkpoint(
+    source: str | os.PathLike | Mapping,
+    n_heads: int | None = None,
+    part: str | None = None,
+    **arguments: Any,
+) -> VisionTransformer:
+    """Anybody's ViT as ours, in evaluation mode, with its `preparation` (or None) noted.
+
+    source: a file (safetensors, .pth, .pt, .bin), a Hugging Face folder, or a state dict,
+        nested or prefixed, with the names of timm, torchvision, Hugging Face or Meta
+    n_heads: in no shape; else what a config says, or 64 numbers a head
+    part: which model, where a file holds several: "teacher", "state_dict"
+    arguments: of `VisionTransformer`, to know better than the file: img_size where the
+        grid is not square, pool, antialias, num_classes=0 for no head
+
+    ValueError names what is wrong, or the part that ours lacks. Code is never run. What
+    is left out and changes the answer is a warning.
+    """
+    given = arguments if n_heads is None else arguments | {"n_heads": n_heads}
+    name, found, known = examined(source, given, part)
+    model = built(name, found)
+    for loss in found.losses:
+        warnings.warn(f"{name}: {loss}", stacklevel=2)
+    model.preparation = known
+    return model
+
+
+def described(source: Any, n_heads: int | None = None, part: str | None = None) -> str:
+    """What a checkpoint is, in a few lines."""
+    given = {} if n_heads is None else {"n_heads": n_heads}
+    name, found, known = examined(source, given, part)
+    n = sum(p.numel() for p in built(name, found).parameters())
+    arguments = ", ".join(f"{key}={value}" for key, value in found.arguments.items())
+    lines = [f"{name}: {found.family}, {n:,} parameters", arguments, *found.notes, *found.losses]
+    return "\n  ".join(lines + ([f"preparation: {known}"] if known else []))
+
+
+def main() -> None:
+    """`python -m vit_edu.weights FILE ...` says what files are."""
+    parser = argparse.ArgumentParser("vit_edu.weights", description="What is this file?")
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--heads", type=int, help="heads, where the width does not tell")
+    parser.add_argument("--part", help="which model, where there are several")
+    options = parser.parse_args()
+    for file in options.files:
+        print(described(file, options.heads, options.part))
+
+
+if __name__ == "__main__" and "__file__" in globals():    # not in a notebook
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"vit_edu.weights: {error}")
