@@ -76,8 +76,27 @@ def write_moved(app, exception):
         (Path(app.outdir) / "book" / f"{old}.html").write_text(page, "utf-8")
 
 
+# Where a reader's browser denies storage (blocked cookies, a sandboxed frame), the theme's scripts find a short memory.
+MEMORY = """<script>for (const name of ["localStorage", "sessionStorage"]) try { window[name].length } catch {
+  const kept = new Map(), value = { getItem: key => kept.get(key) ?? null, setItem: (key, text) => kept.set(key, String(text)),
+    removeItem: key => kept.delete(key), clear: () => kept.clear(), key: () => null, length: 0 };
+  Object.defineProperty(window, name, { value });
+}</script>"""
+
+
+def add_memory(app, exception):
+    """Put MEMORY before every other script of a page; the theme has no place for that."""
+    if exception or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text("utf-8")
+        if "<head>" in text and MEMORY not in text:
+            path.write_text(text.replace("<head>", f"<head>\n{MEMORY}", 1), "utf-8")
+
+
 def setup(app):
     app.add_post_transform(InlineSvg)
     app.connect("html-page-context", mend_citations)
     app.connect("build-finished", write_moved)
+    app.connect("build-finished", add_memory)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
