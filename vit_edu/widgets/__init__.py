@@ -12,6 +12,7 @@ from vit_edu.widgets.digit_reader import DigitReader
 from vit_edu.widgets.patch_explorer import PatchExplorer
 from vit_edu.widgets.position_explorer import PositionExplorer
 from vit_edu.widgets.softmax_temperature import SoftmaxTemperature
+from vit_edu.widgets.training_calculator import TrainingCalculator
 
 __all__ = [
     "AttentionExplorer",
@@ -20,5 +21,6 @@ __all__ = [
     "PatchExplorer",
     "PositionExplorer",
     "SoftmaxTemperature",
+    "TrainingCalculator",
     "pack_model",
 ]
