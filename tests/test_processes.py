@@ -13,6 +13,7 @@ from vit_edu.model import VisionTransformer
 from vit_edu.optimizer import TrainingConfig
 from vit_edu.photographs import MEAN, STD, Pictures
 from vit_edu.processes import Apart, Group, SharedBatches, make_loaders, validate
+from vit_edu.training import epoch_batches
 
 ALONE = Group(0, 1, torch.device("cpu"))
 
@@ -59,6 +60,16 @@ def test_an_epoch_begins_in_the_middle_and_epochs_differ():
     sampler.set_epoch(1)
     assert sorted(n for n, _ in sampler) != [n for n, _ in whole] and list(sampler) != whole
     assert list(SharedBatches(50, 10, seed=1)) != whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_is_resumed_begins_at_its_place(pictures_folder, workers):
+    """Also where processes read ahead as soon as the epoch begins."""
+    loader, _ = make_loaders(small(), pictures_folder, ALONE, workers=workers)
+    whole, rest = (list(epoch_batches(loader, 0, 1, done)) for done in (0, 2))
+    assert len(whole) == 4 and len(rest) == 2
+    for (images, labels), (again, same) in zip(whole[2:], rest):
+        assert torch.equal(images, again) and torch.equal(labels, same)
 
 
 @pytest.mark.parametrize("size, world, message", [(10, 4, "10 images cannot be shared by 4.*such as 8"), (60, 1, "60 is more than all 50")])
