@@ -5,10 +5,10 @@ READY := .venv/ready
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help book test sync serve bench records clean
+.PHONY: help book test sync serve bench records records-cpu clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # One line that says what is missing, instead of a traceback half-way.
 define CHECK
@@ -52,6 +52,9 @@ bench: $(READY)  ## speed beside timm and torchvision, and of the loaders, on wh
 records: $(READY)  ## run the recorded trainings of the chapters again
 	$(BIN)/python -m vit_edu.digits --all
 	$(BIN)/python tools/record.py runs/digits-*
+
+records-cpu: $(READY)  ## work through the laptop's runs of chapter 11, some hours; interrupt it at will
+	$(BIN)/python tools/run_list.py tools/laptop_runs.txt --jobs 2
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build build dist *.egg-info .pytest_cache
