@@ -5,7 +5,7 @@ READY := .venv/ready
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help book test sync serve bench records records-cpu clean
+.PHONY: help book test sync serve bench records records-cpu address clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ records: $(READY)  ## run the recorded trainings of the chapters again
 
 records-cpu: $(READY)  ## work through the laptop's runs of chapter 11, some hours; interrupt it at will
 	$(BIN)/python tools/run_list.py tools/laptop_runs.txt --jobs 2
+
+address: $(READY)  ## your own copy's address everywhere: make address OWNER=name
+	@test -n "$(OWNER)" || { echo "say whose copy it is: make address OWNER=name"; exit 1; }
+	@$(BIN)/python tools/address.py $(OWNER)
 
 clean:  ## remove what was built (not .venv)
 	rm -rf _build build dist *.egg-info .pytest_cache

@@ -13,6 +13,7 @@ import textwrap
 import types
 from pathlib import Path
 
+import address
 import chapters
 import check
 import export
@@ -526,3 +527,19 @@ def test_the_map_names_what_exists_and_the_chapter_that_writes_it():
         if linked := set(re.findall(r"\{doc\}`\d\d <(\d\d_\w+)>`", row)) if named else None:
             assert linked & named, row
     assert len(found) > 40
+
+
+def test_a_copys_address_is_written_in_one_step(synced):
+    """The owner stands everywhere, and no chapter is out of step for it; a name that cannot be one is refused."""
+    before = {twin: nbformat.read(chapters.notebook_of(twin), as_version=4) for twin in chapters.twins(synced)}
+    assert all(map(sync.in_step, before))
+    with pytest.raises(ValueError, match="'my name' is no account's name"):
+        address.set_owner("my name", synced)
+    owner = "somebody" if "somebody" not in (synced / "pyproject.toml").read_text() else "another"
+    address.set_owner(owner, synced)
+    assert f"github.com/{owner}/vit-edu" in (synced / "pyproject.toml").read_text()
+    assert not address.is_placeholder(synced) and check.address_is_one(synced) == []
+    for twin, notebook in before.items():
+        after = nbformat.read(chapters.notebook_of(twin), as_version=4)
+        assert sync.in_step(twin)
+        assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in notebook.cells]

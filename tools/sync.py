@@ -36,6 +36,9 @@ LANGUAGE = {
 }
 
 
+ADDRESSED = "_config.yml", "README.md", "CITATION.cff"  # besides the chapters
+
+
 def addressed(root: Path, text: str) -> str:
     """`text` with the project's address as pyproject.toml states it, the one place where it is decided."""
     urls = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
@@ -45,7 +48,7 @@ def addressed(root: Path, text: str) -> str:
 def write_address(root: Path, names: list[str] = (), check: bool = False) -> list[Path]:
     """Write the address into the configuration, the README and the chapters; list the files that differed."""
     different = []
-    for path in [root / "_config.yml", root / "README.md", *twins(root, names)]:
+    for path in [*(root / name for name in ADDRESSED), *twins(root, names)]:
         text = path.read_text("utf-8") if path.exists() else ""
         if (new := addressed(root, text)) != text:
             different.append(path)
