@@ -128,9 +128,11 @@ def joined_qkv(state: State) -> dict[str, Tensor]:
 
 def fold_layer_scale(state: State) -> dict[str, Tensor]:
     """Multiply each LayerScale (Touvron et al., 2021) into the linear layer before it."""
-    result = dict(state)
+    result, depth = dict(state), sum(name.endswith(".norm1.weight") for name in state)
     for scale, layer in (".ls1.gamma", ".attn.proj"), (".ls2.gamma", ".mlp.fc2"):
-        for name in [name for name in state if name.endswith(scale)]:
+        if len(names := [name for name in state if name.endswith(scale)]) != depth:
+            raise ValueError(f"{len(names)} of {depth} blocks have their {scale[1:]}")
+        for name in names:
             gamma = result.pop(name).float()                       # (D,)
             for end in ".weight", ".bias":
                 target = name.removesuffix(scale) + layer + end
@@ -225,7 +227,7 @@ def cleaned(tower: Tower) -> tuple[dict[str, Tensor], list[str]]:
         else:
             outside.add(name.split(".")[0])
     notes = [f"left out: {', '.join(sorted(outside))}"] if outside else []
-    state = renamed(from_torchvision(joined_qkv(inside)), OTHER_NAMES)
+    state = renamed(from_torchvision(inside), OTHER_NAMES)
     for pattern, words in NOT_NEEDED.items():
         if [state.pop(name) for name in list(state) if re.search(pattern, name)]:
             notes.append(f"left out: {words}")
@@ -235,7 +237,7 @@ def cleaned(tower: Tower) -> tuple[dict[str, Tensor], list[str]]:
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{name} is {tensor.dtype}; load the model as it was trained")
-    return state, notes
+    return joined_qkv(state), notes
 
 
 def sizes(state: State, name: str, ndim: int) -> tuple[int, ...]:
@@ -258,11 +260,11 @@ def usual_heads(dim: int) -> int:
     return WIDE.get(dim, dim // 64)
 
 
-def square_side(n_positions: int, extras: set[int]) -> int:
-    """The side of the grid, if `n_positions` less one of `extras` is a square."""
-    sides = [i for i in range(1, n_positions + 1) if n_positions - i**2 in extras]
+def square_side(n: int, extras: set[int]) -> int:
+    """The side of the grid, if `n` positions less one of `extras` are a square."""
+    sides = [side for side in range(1, n + 1) if n - side**2 in extras]
     if len(sides) != 1:
-        raise ValueError(f"{n_positions} positions tell no grid: pass img_size=(H, W)")
+        raise ValueError(f"{n} positions tell no grid: pass img_size=(H, W)")
     return sides[0]
 
 
@@ -290,17 +292,15 @@ def derived(state: State, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{what}: pass num_classes=0 for the model without it")
     pool = given.get("pool", "mean" if fc_norm or not n["cls_token"] else "cls")
     known = dict(
-        patch_size=tuple(patch), in_channels=channels, num_classes=classes,
-        embed_dim=dim, depth=len(blocks), pool=pool, fc_norm=fc_norm,
-        mlp_ratio=(hidden + 0.5) / dim if hidden % dim else hidden / dim,
-        qkv_bias=any(name.endswith("attn.qkv.bias") for name in state),
+        patch_size=tuple(patch), in_channels=channels, num_classes=classes, pool=pool,
+        embed_dim=dim, depth=len(blocks), qkv_bias="blocks.0.attn.qkv.bias" in state,
+        mlp_ratio=(hidden + 0.5) / dim if hidden % dim else hidden / dim, fc_norm=fc_norm,
         n_registers=sum(n.values()) - (n["cls_token"] if pool == "cls" else 0),
     )  # fmt: skip
     if "n_heads" not in given:
         known["n_heads"] = usual_heads(dim)
     if "img_size" not in given:
-        extras = {0, n["cls_token"], sum(n.values())}
-        side = square_side(n_positions, extras)
+        side = square_side(n_positions, {0, n["cls_token"], sum(n.values())})
         known["img_size"] = side * patch[0], side * patch[1]
     return known | dict(given)
 

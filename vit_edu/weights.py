@@ -214,7 +214,8 @@ def load_model(path: str | os.PathLike) -> VisionTransformer:
 def read_pickled(path: Path) -> Any:
     """A PyTorch file's content, with `weights_only=True`: no code in it runs."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):    # options: harmless
+        options = torch.serialization.safe_globals([argparse.Namespace])    # harmless
+        with options, warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:    # the reader fails in many ways
         code = re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error))
@@ -236,8 +237,7 @@ NAMES = [*WHOLE, *(f"{name}.index.json" for name in WHOLE)]
 def read_checkpoint(path: Path) -> tuple[Any, dict, Preparation | None]:
     """The tensors of a file, an index of files or a folder; arguments and preparation."""
     if path.is_dir():
-        there = [path / name for name in NAMES if (path / name).is_file()]
-        if not there:
+        if not (there := [path / name for name in NAMES if (path / name).is_file()]):
             raise FileNotFoundError(f"{path} has none of {', '.join(NAMES)}; name the file")
         tree, config, known = read_checkpoint(there[0])
         return tree, *((config, known) if "embed_dim" in config else told(path))
