@@ -79,7 +79,7 @@ def test_words_are_for_people(exercise):
     assert len(words) == len(set(words)) >= 4
     for mistake in known.mistakes:
         assert (mistake.like is None) != (mistake.when is None)
-        assert 20 < len(mistake.words) < 160 and mistake.words[0].islower() and mistake.words[-1] != "."
+        assert 20 < len(mistake.words) < 160 and not mistake.words[0].isupper() and mistake.words[-1] != "."
 
 
 # In the chapter

@@ -44,7 +44,7 @@ COUNT = Code(
         Mistake("the positions are missing", like=off_by(lambda D, L, P, S, K: -D * ((S // P) ** 2 + 1))),
         Mistake("the biases and norms of the blocks are missing: 13 D each", like=off_by(lambda D, L, P, S, K: -13 * D * L)),
         Mistake("the norms of the blocks are missing: 4 D each", like=off_by(lambda D, L, P, S, K: -4 * D * L)),
-        Mistake("the head's bias is missing", like=off_by(lambda D, L, P, S, K: -K)),
+        Mistake("the head's bias is missing: K numbers", like=off_by(lambda D, L, P, S, K: -K)),
         Mistake("the head is missing: D K weights and K biases", like=off_by(lambda D, L, P, S, K: -K * D - K)),
         Mistake(
             "the image has three channels: a patch is 3 P² numbers",
@@ -54,7 +54,7 @@ COUNT = Code(
             "the number of patches is the square of S / P, in two directions",
             like=off_by(lambda D, L, P, S, K: D * (S // P - (S // P) ** 2)),
         ),
-        Mistake("only one block is counted", like=off_by(lambda D, L, P, S, K: (1 - L) * (12 * D**2 + 13 * D))),
+        Mistake("only one block is counted; there are as many as the depth", like=off_by(lambda D, L, P, S, K: (1 - L) * (12 * D**2 + 13 * D))),
     ],
     tolerance=1e-9,
 )  # fmt: skip
