@@ -1,14 +1,21 @@
-"""A million photographs.
+"""A million photographs, read in time.
 
 Written by tools/export.py from book/text/12_photographs.md: edit that file, then `make sync`.
 """
 
 import itertools
+import math
+import multiprocessing
 import os
+import pickle
+import re
 import signal
+import statistics
 import sys
-import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -35,7 +42,7 @@ def photo_folder(root: str | os.PathLike) -> Path:
     images come from the right third, the train images from the rest. It stands in
     where no other set is at hand; real images, too few to learn much from.
     """
-    root = Path(root)
+    root = Path(root).expanduser()
     chance = torch.Generator().manual_seed(0)
     photos = load_sample_images()
     for name, photo in zip(photos.filenames, photos.images):
@@ -56,34 +63,41 @@ def photo_folder(root: str | os.PathLike) -> Path:
 def small_imagenet(download: bool = True) -> Path:
     """A folder with train/ and val/ of ten ImageNet classes, or of a stand-in.
 
-    `imagenette160` in the data folder, or Imagenette, downloaded by torchvision (95 MB);
-    else crops of two photographs, said in one line.
+    `imagenette160` in the data folder, or Imagenette, fetched by torchvision (95 MB),
+    by one process while others wait at a lock beside it; else crops of two photographs,
+    said in one line.
     """
-    for name in "imagenette160", "imagenette2-160":
-        if (data_folder() / name / "train").is_dir():
-            return data_folder() / name
-    if download and os.environ.get("VIT_EDU_DOWNLOAD") != "0":
-        try:
-            Imagenette(data_folder(), size="160px", download=True)
-            return data_folder() / "imagenette2-160"
-        except (OSError, RuntimeError):    # torchvision's word for a damaged archive
-            pass
-    print("no Imagenette here and no download: parts of two photographs stand in")
-    root = data_folder() / "photographs"
-    whole = len([*root.glob("*/*/*.jpg")]) == 256
-    return root if whole else photo_folder(root)
+    root = data_folder().expanduser()
+    if (root / "imagenette160" / "train").is_dir():
+        return root / "imagenette160"
+    fetched, photos = root / "imagenette2-160", root / "photographs"
+    if fetched.is_dir() and not os.access(root, os.W_OK):
+        return fetched    # where nobody can be writing
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "imagenette.lock", mode=0o666):
+        allowed = download and os.environ.get("VIT_EDU_DOWNLOAD") != "0"
+        if allowed and not fetched.is_dir():
+            with suppress(OSError, RuntimeError):    # no network; a damaged archive
+                Imagenette(root, size="160px", download=True)
+        if fetched.is_dir():
+            if (n := len([*fetched.glob("*/*/*.JPEG")])) != 13_394:
+                advice = "unpacking was interrupted; remove the folder and start again"
+                raise ValueError(f"{fetched} holds {n:,} of 13,394 images: {advice}")
+            return fetched
+        print("no Imagenette here and no download: parts of two photographs stand in")
+        whole = len([*photos.glob("*/*/*.jpg")]) == 256
+        return photos if whole else photo_folder(photos)
 
 
-def shared_imagenet() -> Path:
-    """`small_imagenet`, fetched by one process while a machine's others wait."""
-    if "RANK" not in os.environ:
-        return small_imagenet()
-    with FileLock(Path(tempfile.gettempdir()) / "vit_edu-imagenette.lock"):
-        return small_imagenet()
+def folders_in(root: Path) -> list[str]:
+    """The classes: the folders in `root`, sorted, as ImageFolder takes them."""
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    return names or image_folder(root).classes    # which says what it found instead
 
 
-def check_classes(data: Path) -> tuple[Path, Path, list[str]]:
+def check_classes(data: str | os.PathLike) -> tuple[Path, Path, list[str]]:
     """The train and val folders in `data`, and their common classes."""
+    data = Path(data).expanduser()
     train_root, val_root = data / "train", data / "val"
     if missing := [root.name for root in (train_root, val_root) if not root.is_dir()]:
         paths = data.iterdir() if data.is_dir() else ()
@@ -92,7 +106,7 @@ def check_classes(data: Path) -> tuple[Path, Path, list[str]]:
             f"{data} must hold train/ and val/, each with a folder per class; it lacks "
             f"{' and '.join(missing)} and holds {found or 'nothing'}"
         )
-    classes = [image_folder(root).classes for root in (train_root, val_root)]
+    classes = [folders_in(root) for root in (train_root, val_root)]
     if classes[0] != classes[1]:
         differ = sorted(set(classes[0]) ^ set(classes[1]))
         raise ValueError(
@@ -163,7 +177,7 @@ class Pictures(Dataset):
         smallest: float | None = 0.08,
         skip_unreadable: bool = False,
     ) -> None:
-        self.folder = image_folder(root)
+        self.folder = image_folder(Path(root).expanduser())
         self.classes = self.folder.classes
         self.size, self.smallest = size, smallest
         self.skip_unreadable = skip_unreadable
@@ -200,27 +214,139 @@ class Pictures(Dataset):
             return image.flip(-1) if torch.rand(()) < 0.5 else image
 
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")    # of a container: microseconds in each period
+
+
 def workers_for(asked: int | None) -> int:
-    """Processes that read images, for each that trains: as asked, else by the cores."""
+    """Processes that read images, for each that trains: as asked, else one a core.
+
+    Of the cores that this process may use, shared with the others that torchrun has
+    started on this machine.
+    """
     if asked is not None:
         return asked
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    return min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    with suppress(OSError, ValueError):    # no container; "max", no limit
+        quota, period = QUOTA.read_text("utf-8").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+STOP = signal.SIGINT, signal.SIGTERM
+LONGEST_WAIT = 600    # seconds for one batch
+
+
+def ignore_stop(worker: int) -> None:
+    """In a reader: Ctrl-C and SIGTERM are for the process that trains."""
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def why_alone(dataset: Dataset) -> str | None:
+    """Why no other process can read `dataset`; None where others can."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    if (method or multiprocessing.get_all_start_methods()[0]) == "fork":
+        return None
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is not None and not os.path.exists(file):
+        return "the program came from standard input; save it as a file"
+    if file is None and b"__main__" in pickle.dumps(dataset):
+        return "the data set is defined in a notebook; move its class to a module"
+    return None
 
 
 class Reader(DataLoader):
     """A DataLoader whose processes leave Ctrl-C and SIGTERM to the one that trains.
 
-    Such a signal goes to all of them; a reader that died of it would take the run
-    along before its state is saved. They are born with both signals blocked.
+    Where none can be started, the process itself reads, and says why. TimeoutError
+    where a batch takes longer than LONGEST_WAIT.
     """
 
+    def __init__(
+        self, dataset: Dataset, *args, num_workers: int = 0, **options
+    ) -> None:
+        if num_workers and (reason := why_alone(dataset)):
+            print(f"images are read without processes: {reason}", file=sys.stderr)
+            num_workers = 0
+        if num_workers:
+            options = dict(timeout=LONGEST_WAIT, worker_init_fn=ignore_stop) | options
+        super().__init__(dataset, *args, num_workers=num_workers, **options)
+
     def __iter__(self) -> Iterator[Batch]:
-        stop = {signal.SIGINT, signal.SIGTERM}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+        can_block = hasattr(signal, "pthread_sigmask")    # not on Windows
+        before = can_block and signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
         try:
-            return super().__iter__()
+            batches = super().__iter__()    # the readers start here, and read ahead
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if can_block:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for reader in getattr(batches, "_workers", ()):
+            reader._popen.terminate = reader._popen.kill
+        return self.in_time(batches)
+
+    def in_time(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; TimeoutError says what to do where one does not come."""
+        try:
+            yield from batches
+        except RuntimeError as error:
+            if "timed out" not in str(error):
+                raise
+            raise TimeoutError(
+                f"no batch came within {self.timeout:.0f} s: does the disk hang? Look "
+                "at it, then go on with --resume from the last saved state"
+            ) from error
+
+
+IMAGENET = {"train": 1_281_167, "val": 50_000}    # images of 1,000 classes
+
+
+def check_folder(
+    root: str | os.PathLike, sample: int = 200
+) -> tuple[list[str], list[str]]:
+    """What a folder in ImageNet's layout holds, and what is wrong with it: sentences.
+
+    Names and counts in train/ and val/, and `sample` files of each, read in full.
+    """
+    facts, problems = [], []
+    try:
+        *roots, classes = check_classes(root)
+        parts = {folder.name: image_folder(folder) for folder in roots}
+    except (OSError, ValueError) as error:
+        return facts, [str(error)]
+    if hidden := [name for name in classes if name.startswith((".", "_"))]:
+        problems += [f"{', '.join(hidden)} would be a class; remove the folder"]
+    odd = [name for name in classes if not re.fullmatch(r"n\d{8}", name)]
+    if len(classes) == 1000 and odd:
+        why = "sorted, they give other numbers than published weights know"
+        problems += [f"classes named {odd[0]}, not as n01440764: {why}"]
+    for part, folder in parts.items():
+        paths = [path for path, _ in folder.samples]
+        each = Counter(folder.targets).values()
+        many = f"{len(paths):,} images of {len(classes):,} classes"
+        facts += [f"{part}: {many}, {min(each):,} to {max(each):,} of each"]
+        if len(classes) == 1000 and len(paths) != IMAGENET[part]:
+            problems += [f"{part}: {many}, ImageNet has {IMAGENET[part]:,}"]
+        found = read_some(part, paths, sample)
+        facts, problems = facts + found[0], problems + found[1]
+    return facts, problems
+
+
+def read_some(part: str, paths: list[str], n: int) -> tuple[list[str], list[str]]:
+    """Facts and problems of `n` files at random, decoded in full by this process."""
+    chance = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(paths), generator=chance)[:n].tolist()
+    sizes, broken, start = [], [], time.perf_counter()
+    for path in (paths[i] for i in chosen):
+        try:
+            open_reduced(path, 224, lambda *size: sizes.append(size) or (0, 0, *size))
+        except ValueError as error:
+            broken.append(f"{part}: {error}")
+    rate = len(chosen) / (time.perf_counter() - start)
+    kilobytes = statistics.median(os.path.getsize(paths[i]) for i in chosen) / 1000
+    width, height = map(statistics.median, zip(*sizes or [(0, 0)]))
+    facts = f"{width:.0f} × {height:.0f} pixels and {kilobytes:.0f} kB in the middle"
+    if broken:
+        broken = broken[:5] + [f"{part}: {len(broken)} of {len(chosen)} are broken"]
+    return [f"{part}: read {len(chosen)}, {facts}, {rate:.0f} a second"], broken
