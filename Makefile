@@ -40,6 +40,7 @@ test: $(READY)  ## run everything: every chapter, the unit tests, the pages in a
 
 sync: $(READY)  ## after editing a chapter: its module, its notebook, its outputs
 	$(BIN)/python tools/sync.py
+	$(BIN)/python tools/questions.py
 
 serve: book  ## build the pages, serve them on this machine only, and open them
 	@(sleep 1; $(BIN)/python -m webbrowser http://127.0.0.1:$(PORT)/) >/dev/null &

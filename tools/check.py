@@ -12,6 +12,7 @@ import nbformat
 
 import chapters
 import costs
+import questions
 import sync
 from chapters import ROOT, code_cells, imports, is_colab_cell, module_of, notebook_of, read, twins
 from export import export
@@ -175,9 +176,23 @@ def costs_are_stated(root: Path = ROOT) -> list[str]:
     return costs.problems(root)
 
 
+def questions_are_gathered(root: Path = ROOT) -> list[str]:
+    """Each chapter that asks recall questions asks five to eight, and their page holds all of them."""
+    problems = [f"{path.name} is not what the chapters ask: run `make sync`" for path in questions.write(root, check=True)]
+    for twin in twins(root):
+        section = twin.read_text("utf-8").partition(f"\n{questions.HEADING}\n")[2].partition("\n## ")[0]
+        asked, folds = questions.questions(twin), section.count(":::{dropdown}")
+        if section and not 5 <= folds <= 8:
+            problems.append(f"{twin.name} asks {folds} questions to come back to; five to eight are good")
+        if len(asked) != folds:
+            problems.append(f"{twin.name}: {len(asked)} of {folds} questions stand as tools/questions.py wants them")
+    return problems
+
+
 CHECKS = (
     notebooks_in_step, modules_in_step, modules_in_reading_order, notebooks_run_in_colab, outputs_are_clean,
     address_is_one, drawings_share_the_palette, figures_have_sources, costs_are_stated,
+    questions_are_gathered,
 )  # fmt: skip
 
 
