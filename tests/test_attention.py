@@ -118,6 +118,22 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
         DropPath(1.5)
 
 
+@pytest.mark.parametrize("shape", [(6,), (6, 5), (6, 5, 4), (6, 5, 4, 3)], ids=str)
+def test_drop_path_tosses_one_coin_a_sample_and_a_draw_of_exactly_p_lives(shape, monkeypatch):
+    asked, draws = [], torch.tensor([0.0, 0.24, 0.25, 0.26, 0.5, 0.99])    # below p, with probability p, is dropped
+
+    def rand(size, **options):
+        asked.append(tuple(size))
+        return draws.reshape(size)
+
+    monkeypatch.setattr(torch, "rand", rand)
+    x = tokens(*shape)
+    y = DropPath(0.25)(x)
+    assert asked == [(6,) + (1,) * (len(shape) - 1)]
+    assert not y[:2].any()
+    torch.testing.assert_close(y[2:], x[2:] / 0.75)
+
+
 def test_block_gives_its_weights_on_request():
     block, x = Block(16, 4).eval(), tokens(2, 5, 16)
     y, weights = block(x, return_attention=True)
