@@ -2,20 +2,24 @@
 
 import contextlib
 import itertools
+import warnings
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 import vit_edu.attention
 from chapters import has_data
+from PIL import Image
 from small_models import VARIANTS, recomputed, small_vit
 from torch import nn
 
 from vit_edu import VisionTransformer
 from vit_edu import attention_maps as am
+from vit_edu import preparation as prep
 from vit_edu.data import cifar10
-from vit_edu.weights import from_timm, save_weights
+from vit_edu.weights import Preparation, from_timm, save_weights
 
+CIFAR10 = Preparation(prep.CIFAR10_MEAN, prep.CIFAR10_STD)
 IMAGES = torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -65,14 +69,6 @@ def test_other_image_sizes_have_other_grids():
     assert am.patch_map(maps, model, (16, 8)).shape == (3, 2, 2, 4, 2)
     with pytest.raises(ValueError, match=r"10 × 10 tokens, but an image of \(8, 12\) has 8"):
         am.patch_map(maps, model)
-
-
-def test_wrapped_models_are_looked_into():
-    model = small_vit()
-    expected, logits = am.attention_maps(model, IMAGES)
-    for wrapped in torch.compile(model, backend="eager"), torch.optim.swa_utils.AveragedModel(model):
-        maps, again = am.attention_maps(wrapped, IMAGES)
-        assert torch.equal(maps, expected) and torch.equal(again, logits)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +216,12 @@ def test_patch_map_reads_the_class_tokens_row_or_the_mean_of_the_patches_rows():
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_the_figure_shows_the_numbers(pool):
     model, image = small_vit(pool=pool, n_registers=1), (IMAGES[0] * 40 + 128).clamp(0, 255).byte()
-    x = am.to_input(image[None])
+    x = prep.to_input(image[None])
     grid = am.patch_map(am.attention_maps(model, x)[0][2, 0, 1], model)
-    for given in image, image[None], x[0], x:
+    model.preparation = CIFAR10
+    array = image.permute(1, 2, 0).numpy()
+    pictures = image, image[None], array, array / 255, image.permute(1, 2, 0), Image.fromarray(array)
+    for given in (*pictures, x[0], x):
         figure = am.visualize_attention(model, given, head_idx=1, block_idx=2)
         picture, shown, under = (axis.images[0].get_array() for axis in figure.axes[:3])
         overlay = figure.axes[2].images[1]
@@ -251,8 +250,159 @@ def test_a_grey_picture_is_drawn_in_grey():
         assert figure.axes[0].images[0].get_array().shape == (8, 12)
         plt.close(figure)
     with pytest.raises(ValueError, match="1 channels, mean and std are for 3"):
-        am.visualize_attention(model, torch.zeros(1, 8, 12, dtype=torch.uint8))
+        am.visualize_attention(model, torch.zeros(1, 8, 12, dtype=torch.uint8), mean=(0.5,) * 3, std=(0.5,) * 3)
     plt.close(am.visualize_attention(model, IMAGES[0, :1]))  # stretched
+
+
+# Models as people have them
+
+
+def wrapped(model: nn.Module, how: str) -> nn.Module:
+    """A model as people have it: compiled (and already called), its parts compiled, averaged, data-parallel."""
+    if how == "compiled":
+        model = torch.compile(model, backend="eager")
+    elif how == "compiled in place":
+        model.compile(backend="eager")
+    elif how == "blocks compiled":
+        for block in model.blocks:
+            block.compile(backend="eager")
+    elif how == "attention compiled":
+        for block in model.blocks:
+            block.attn.compile(backend="eager")
+    elif how == "averaged":
+        model = torch.optim.swa_utils.AveragedModel(model)
+    elif how == "data-parallel":
+        model = nn.DataParallel(model)
+    with torch.no_grad():
+        model(IMAGES)
+    return model
+
+
+HOW = ["compiled", "compiled in place", "blocks compiled", "attention compiled", "averaged", "data-parallel"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_maps_of_wrapped_models_are_the_plain_ones(how):
+    expected, logits = am.attention_maps(small_vit(), IMAGES)
+    weighted = am.gradient_maps(small_vit(), IMAGES)
+    model = wrapped(small_vit(), how)
+    maps, own = am.attention_maps(model, IMAGES)
+    torch.testing.assert_close(maps, expected)
+    torch.testing.assert_close(own, logits)
+    torch.testing.assert_close(am.gradient_maps(model, IMAGES), weighted)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IMAGES), logits)  # nothing stays behind
+
+
+def test_an_old_torch_is_named(monkeypatch):
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    with pytest.raises(RuntimeError, match="need torch 2.6"):
+        am.attention_maps(small_vit(), IMAGES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    model = small_vit()
+    expected, _ = am.attention_maps(model, IMAGES)
+    model.preparation = CIFAR10
+    maps, logits = am.attention_maps(model.to(dtype), IMAGES)
+    assert maps.dtype == torch.float32 and logits.dtype == dtype
+    torch.testing.assert_close(maps, expected, rtol=0, atol=0.1)
+    torch.testing.assert_close(am.rollout(maps).sum(dim=-1), torch.ones(3, 3, 7), rtol=0, atol=0.02)
+    for given in (IMAGES[0] * 40 + 128).clamp(0, 255).byte(), IMAGES[0], IMAGES[0].to(dtype):
+        plt.close(am.visualize_attention(model, given))
+    assert am.gradient_maps(model, IMAGES).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dynamically_quantised_model_has_maps_and_no_gradients():
+    model = small_vit()
+    quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    maps, own = am.attention_maps(quantised, IMAGES)
+    torch.testing.assert_close(maps, recomputed(quantised, IMAGES), rtol=0, atol=1e-6)
+    assert own.shape == (3, 5)
+    with pytest.raises(ValueError, match="no gradients.*quantised"):
+        am.gradient_maps(quantised, IMAGES)
+
+
+@pytest.mark.parametrize("head", [nn.Linear(16, 3), nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 3))], ids=["one", "two"])
+def test_a_replaced_head_says_how_many_classes_there_are(head):
+    model = small_vit()
+    model.head = head
+    assert am.attention_maps(model, IMAGES)[1].shape == (3, 3)
+    assert am.gradient_maps(model, IMAGES, 2).shape == (3, 3, 7, 7)
+    with pytest.raises(ValueError, match=r"classes must be 0 to 2, not \[3, 3, 3\]"):
+        am.gradient_maps(model, IMAGES, 3)
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_a_headless_model_has_maps_and_no_classes(registers):
+    timm = pytest.importorskip("timm")
+    shape = dict(img_size=16, patch_size=4, num_classes=0, embed_dim=16, depth=2)
+    torch.manual_seed(0)
+    dino = timm.models.VisionTransformer(**shape, num_heads=2, reg_tokens=registers, no_embed_class=True).eval()
+    model = VisionTransformer(**shape, n_heads=2, n_registers=registers).eval()
+    model.load_state_dict(from_timm(dino.state_dict(), model))
+    images = torch.randn(2, 3, 16, 16)
+    maps, features = am.attention_maps(model, images)
+    with torch.no_grad():
+        torch.testing.assert_close(features, dino(images), rtol=1e-4, atol=1e-4)
+    figure = am.visualize_attention(model, images[0], head_idx=1, block_idx=-1)
+    drawn = torch.tensor(figure.axes[1].images[0].get_array()).flatten()
+    torch.testing.assert_close(drawn, maps[1, 0, 1, 0, 1 + registers :])
+    plt.close(figure)
+    with pytest.raises(ValueError, match="no head: it gives features"):
+        am.gradient_maps(model, images)
+    assert am.gradient_maps(model, images, 3).shape[1] == 2  # of one feature, if asked for by number
+
+
+def test_the_normalisation_is_never_guessed():
+    model, picture = small_vit(), (IMAGES[0] * 40 + 128).clamp(0, 255).byte()
+    with pytest.raises(ValueError, match="nothing says how this model's pictures were normalised.*mean=.*classes="):
+        am.visualize_attention(model, picture)
+    given = am.visualize_attention(model, picture, mean=prep.CIFAR10_MEAN, std=torch.tensor(prep.CIFAR10_STD))
+    model.preparation = dict(mean=prep.CIFAR10_MEAN, std=prep.CIFAR10_STD, classes=None)
+    noted = am.visualize_attention(torch.optim.swa_utils.AveragedModel(model), picture)
+    for one, other in zip(given.axes[:3], noted.axes[:3]):
+        torch.testing.assert_close(*(torch.tensor(axis.images[0].get_array()) for axis in (one, other)))
+    plt.close("all")
+    with pytest.warns(UserWarning, match="taken as normalised"):
+        am.visualize_attention(model, torch.rand(3, 8, 12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        am.visualize_attention(model, torch.randn(3, 8, 12))
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (None, ["class 0", "class 1", "class 2"]),
+        (("a", "b", "c"), ["a", "b", "c"]),
+        ({"0": "cat", "2": "dog"}, ["cat", "class 1", "dog"]),
+        ({0: "cat", 1: 7.5}, ["cat", "7.5", "class 2"]),
+        ({"a": 1, "b": 2, "c": 3}.keys(), ["a", "b", "c"]),
+    ],
+)
+def test_class_names(classes, names):
+    assert prep.class_names(classes, 3) == names
+
+
+@pytest.mark.parametrize(
+    ("classes", "kind", "message"),
+    [
+        ({"cat": 0}, ValueError, "has {'cat': 0}; turn it round"),
+        ({"3": 0, "7": 1}, ValueError, "turn it round"),  # digits by name
+        ({0: "cat", 3: "dog"}, ValueError, r"class 3 \(dog\): the model's are 0 to 2"),
+        ({1.5: "cat"}, ValueError, "turn it round"),
+        (["a", "b"], ValueError, "2 class names for a model of 3 classes"),
+        ("cat", TypeError, "no order"),
+        ({"a", "b", "c"}, TypeError, "no order"),
+    ],
+)
+def test_class_names_that_cannot_be(classes, kind, message):
+    with pytest.raises(kind, match=message):
+        prep.class_names(classes, 3)
 
 
 # Errors
@@ -291,8 +441,8 @@ def test_wrong_images_and_indices_are_named():
         am.attention_maps(model, IMAGES[:, :1])
     with pytest.raises(ValueError, match=r"shape \(3, 3, 8, 12\), not that of one picture"):
         am.visualize_attention(model, IMAGES)
-    with pytest.raises(ValueError, match=r"shape \(8, 12\), not that of one picture"):
-        am.visualize_attention(model, IMAGES[0, 0])
+    with pytest.raises(ValueError, match=r"shape \(8,\), not that of one picture"):
+        am.visualize_attention(model, IMAGES[0, 0, :, 0])
     for block in 3, -4:
         with pytest.raises(IndexError, match=f"no block {block}: the model has blocks 0 to 2"):
             am.visualize_attention(model, IMAGES[0], block_idx=block)
@@ -309,30 +459,30 @@ def test_wrong_images_and_indices_are_named():
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A folder of recorded models with one small one in it."""
-    monkeypatch.setattr(am, "RECORDED", tmp_path)
+    monkeypatch.setattr(prep, "RECORDED", tmp_path)
     model = small_vit(img_size=32, patch_size=8, num_classes=10, pool="mean")
     save_weights(model, tmp_path / "small-0" / "weights.safetensors", torch.float16)
     return model
 
 
 def test_load_recorded(shelf):
-    model = am.load_recorded("small-0")
+    model = prep.load_recorded("small-0")
     assert model.config == shelf.config and not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     with pytest.raises(ValueError, match="no weights of a model 'large-0' came with this package; there are: small-0"):
-        am.load_recorded("large-0")
+        prep.load_recorded("large-0")
 
 
 def test_example_pictures():
-    images, labels, classes = am.example_pictures()
+    images, labels, classes = prep.example_pictures()
     assert images.shape == (16, 3, 32, 32) and images.dtype == torch.uint8
     assert set(labels.tolist()) == set(range(10)) and classes[8] == "ship" and len(classes) == 10
-    x = am.to_input(images)
-    assert x.shape == images.shape and x.is_floating_point() and am.to_input(x) is x
+    x = prep.to_input(images)
+    assert x.shape == images.shape and x.is_floating_point() and prep.to_input(x) is x
     torch.testing.assert_close(x[3, 1, 5, 7], (images[3, 1, 5, 7] / 255 - 0.4822) / 0.2435)
 
 
 @pytest.mark.skipif(not has_data(), reason="no CIFAR-10")
 def test_the_published_moments_are_those_of_the_training_images():
-    moments = torch.tensor([am.CIFAR10_MEAN, am.CIFAR10_STD])
+    moments = torch.tensor([prep.CIFAR10_MEAN, prep.CIFAR10_STD])
     torch.testing.assert_close(torch.stack(cifar10(download=False).moments), moments, rtol=0, atol=1e-4)

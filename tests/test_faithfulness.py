@@ -6,15 +6,17 @@ import json
 
 import pytest
 import torch
+from safetensors.numpy import load_file as safe_load
 from scipy.stats import spearmanr
 from small_models import recomputed, small_vit
 from torch import nn
 
 from vit_edu import attention_maps as am
 from vit_edu import faithfulness as fa
+from vit_edu import preparation as prep
 from vit_edu.data import digits32
 from vit_edu.records import RECORDED, read_record
-from vit_edu.weights import save_weights
+from vit_edu.weights import Preparation, save_weights
 
 IMAGES = torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
 
@@ -132,12 +134,19 @@ def test_faithfulness_is_paired_and_batched():
 # The program
 
 
+def digest_of(path) -> str:
+    """Of the numbers, not of what else the file says."""
+    tensors = safe_load(path)
+    return hashlib.sha256(b"".join(name.encode() + tensors[name].tobytes() for name in sorted(tensors))).hexdigest()
+
+
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     """A folder of recorded models with one small one in it."""
-    for module in am, fa:
+    for module in prep, fa:
         monkeypatch.setattr(module, "RECORDED", tmp_path)
     model = small_vit(img_size=32, patch_size=8, num_classes=10, pool="mean")
+    model.preparation = Preparation(prep.CIFAR10_MEAN, prep.CIFAR10_STD)
     save_weights(model, tmp_path / "small-0" / "weights.safetensors", torch.float16)
 
 
@@ -154,10 +163,9 @@ def test_the_program_writes_a_record_that_can_be_adopted(shelf, tmp_path, monkey
     assert fa.describe(facts["kinds"]) in printed and list(facts["kinds"]) == list(fa.KINDS)
     assert facts["shares"] == [0, 0.5, 1] and len(facts["kinds"]["rollout"]["deletion"]["curve"]) == 3
     assert found.metrics == [] and "first 20 test images" in facts["data"]
-    weights = (tmp_path / "small-0" / "weights.safetensors").read_bytes()
-    assert facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()
-    labels, x = digits32().test_labels[:20], am.to_input(digits32().test_images[:20])
-    guesses = am.load_recorded("small-0")(x).argmax(dim=1)
+    assert facts["weights_sha256"] == digest_of(tmp_path / "small-0" / "weights.safetensors")
+    labels, x = digits32().test_labels[:20], prep.to_input(digits32().test_images[:20])
+    guesses = prep.load_recorded("small-0")(x).argmax(dim=1)
     assert facts["accuracy"] == pytest.approx((guesses == labels).float().mean().item())
     (out / "run.json").write_text(json.dumps(facts | {"commit": "0123456789ab"}))
     record.check(out)
@@ -168,5 +176,39 @@ RECORD = RECORDED / "faithfulness-tiny-0"
 
 @pytest.mark.skipif(not RECORD.exists(), reason="faithfulness of tiny-0 is not recorded yet")
 def test_the_record_is_of_the_weights_that_are_shipped():
-    weights = (RECORDED / "tiny-0" / "weights.safetensors").read_bytes()
-    assert read_record(RECORD).facts["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert read_record(RECORD).facts["weights_sha256"] == digest_of(RECORDED / "tiny-0" / "weights.safetensors")
+
+
+# Models as people have them
+
+
+def test_models_without_a_head_or_with_another_one():
+    headless, classes = small_vit(num_classes=0), torch.tensor([0, 1, 2])
+    maps = fa.importance(headless, IMAGES, "rollout")
+    for action in (
+        lambda: fa.erasing_curves(headless, IMAGES, maps, classes),
+        lambda: fa.importance(headless, IMAGES, "gradient-weighted"),
+        lambda: fa.importance(headless, IMAGES, "input × gradient"),
+    ):
+        with pytest.raises(ValueError, match="no head: it gives features"):
+            action()
+    model = small_vit()
+    model.head = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 3))
+    for kind in fa.KINDS:
+        assert fa.importance(model, IMAGES, kind, 2).shape == (3, 2, 3)
+    assert fa.erasing_curves(model, IMAGES, maps, classes)[1].shape == (3, 3)
+
+
+def test_wrapped_and_half_models():
+    model, classes = small_vit(), torch.tensor([0, 1, 2])
+    maps = {kind: fa.importance(model, IMAGES, kind, classes) for kind in fa.KINDS[:5]}
+    curves = fa.erasing_curves(model, IMAGES, maps["rollout"], classes)
+    averaged, compiled = torch.optim.swa_utils.AveragedModel(model), torch.compile(model, backend="eager")
+    for other in averaged, compiled, nn.DataParallel(model):
+        for kind, expected in maps.items():
+            torch.testing.assert_close(fa.importance(other, IMAGES, kind, classes), expected)
+        for one, expected in zip(fa.erasing_curves(other, IMAGES, maps["rollout"], classes), curves):
+            torch.testing.assert_close(one, expected)
+        assert torch.equal(fa.shuffled(other).head.weight, fa.shuffled(model).head.weight)
+    half = fa.erasing_curves(small_vit().bfloat16(), IMAGES, maps["rollout"], classes)
+    torch.testing.assert_close(half[1], curves[1], rtol=0, atol=0.1)

@@ -305,3 +305,53 @@ def test_weights_that_are_not_finite():
         ins.read_outs(model, IMAGES)
     with pytest.raises(ValueError, match="blocks.1.attn.qkv.weight holds NaN"):
         ins.attention_distance(model, IMAGES)
+
+
+# Models as people have them
+
+
+@pytest.mark.parametrize("how", ["compiled", "in place", "projections", "averaged", "data-parallel"])
+def test_silence_is_heard_by_wrapped_models(how):
+    model, by_hand = small_vit(), small_vit()
+    with torch.no_grad():
+        by_hand.blocks[1].attn.proj.weight[:, 8:16] = 0
+        expected, plain = by_hand(IMAGES), model(IMAGES)
+    if how == "compiled":
+        model = torch.compile(model, backend="eager")
+    elif how == "in place":
+        model.compile(backend="eager")
+    elif how == "projections":
+        model.blocks[1].attn.proj.compile(backend="eager")
+    elif how == "averaged":
+        model = torch.optim.swa_utils.AveragedModel(model)
+    else:
+        model = nn.DataParallel(model)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IMAGES), plain)  # a compiled model is compiled here, without hooks
+        for _ in range(2):
+            with ins.silenced(model, 1, 1):
+                torch.testing.assert_close(model(IMAGES), expected)
+            torch.testing.assert_close(model(IMAGES), plain)
+    worth, _ = ins.head_worth(model, IMAGES, LABELS)
+    torch.testing.assert_close(worth, ins.head_worth(small_vit(), IMAGES, LABELS)[0])
+
+
+def test_a_model_first_called_in_silence_is_not_silent_for_good():
+    model, plain = torch.compile(small_vit(), backend="eager"), small_vit()(IMAGES)
+    with ins.silenced(model, 1, 1):
+        model(IMAGES)
+    torch.testing.assert_close(model(IMAGES), plain)
+
+
+def test_other_heads_and_half_precision():
+    model = small_vit()
+    model.head = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 9))
+    assert ins.head_worth(model, IMAGES, torch.tensor([8, 0, 2], dtype=torch.int16))[0].shape == (3, 2)
+    assert ins.early_logits(model, IMAGES).shape == (4, 3, 9)
+    headless = small_vit(num_classes=0)
+    torch.testing.assert_close(ins.early_logits(headless, IMAGES)[-1], headless(IMAGES).detach())
+    with pytest.raises(ValueError, match="no head: it gives features"):
+        ins.head_worth(headless, IMAGES, LABELS)
+    half = small_vit().bfloat16()
+    assert ins.attention_distance(half, IMAGES).isfinite().all() and ins.read_outs(half, IMAGES).dtype == torch.bfloat16
+    assert ins.head_worth(half, IMAGES, LABELS)[0].dtype == torch.float32

@@ -1,7 +1,6 @@
 """Predicting on a picture of any kind: against the direct way, files made here, and doubles of the big libraries' models."""
 
 import contextlib
-import functools
 import importlib
 import io
 import json
@@ -12,20 +11,28 @@ import pytest
 import timm
 import torch
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from small_models import small_vit
 from torch import nn
 
 from vit_edu import panel as live
+from vit_edu import pictures as pic
 from vit_edu import predict as p
 from vit_edu.imagenet import layer_decayed
 from vit_edu.inspection import silenced
 from vit_edu.optimizer import TrainingConfig
 from vit_edu.training import training_step
+from vit_edu.weights import load_model, save_weights
 
 # Every pixel another colour: whatever is turned, mirrored or swapped shows.
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 3), dtype=np.uint8)
-portrait_vit = functools.partial(small_vit, img_size=PIXELS.shape[:2])
+
+
+def portrait_vit(**overrides):
+    """A small model that says how its pictures were normalised: as ImageNet's."""
+    model = small_vit(**dict(img_size=PIXELS.shape[:2]) | overrides)
+    model.preparation = p.IMAGENET
+    return model
 
 
 def expected(model, pixels=PIXELS, mean=p.IMAGENET.mean, std=p.IMAGENET.std) -> torch.Tensor:
@@ -86,9 +93,9 @@ def test_exif_rotation_is_undone(tmp_path, orientation):
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(back[orientation](PIXELS)))
     path = saved(tmp_path, stored, exif=exif)
-    assert np.array_equal(np.asarray(p.to_rgb(path)), PIXELS)
+    assert np.array_equal(np.asarray(pic.to_rgb(path)), PIXELS)
     with Image.open(path) as image:
-        assert np.array_equal(np.asarray(p.to_rgb(image)), PIXELS)
+        assert np.array_equal(np.asarray(pic.to_rgb(image)), PIXELS)
 
 
 def test_modes(tmp_path):
@@ -96,16 +103,43 @@ def test_modes(tmp_path):
     same = np.dstack([grey] * 3)
     deep = Image.fromarray(grey.astype(np.uint16) * 257)
     for image in Image.fromarray(grey), deep, Image.fromarray(grey.astype(np.int32) * 257):
-        assert np.array_equal(np.asarray(p.to_rgb(image)), same), image.mode
-    assert np.array_equal(np.asarray(p.to_rgb(saved(tmp_path, deep))), same)
-    assert np.array_equal(np.asarray(p.to_rgb(Image.fromarray((grey / 255).astype(np.float32)))), same)
-    assert np.array_equal(np.asarray(p.to_rgb(grey[None])), same) and np.array_equal(np.asarray(p.to_rgb(grey)), same)
+        assert np.array_equal(np.asarray(pic.to_rgb(image)), same), image.mode
+    assert np.array_equal(np.asarray(pic.to_rgb(saved(tmp_path, deep))), same)
+    assert np.array_equal(np.asarray(pic.to_rgb(Image.fromarray((grey / 255).astype(np.float32)))), same)
+    assert np.array_equal(np.asarray(pic.to_rgb(grey[None])), same) and np.array_equal(np.asarray(pic.to_rgb(grey)), same)
     bits = grey > 127
-    assert np.array_equal(np.asarray(p.to_rgb(bits))[:, :, 1], bits * np.uint8(255))
+    assert np.array_equal(np.asarray(pic.to_rgb(bits))[:, :, 1], bits * np.uint8(255))
     palette = photo.quantize(16)
-    assert np.array_equal(np.asarray(p.to_rgb(palette)), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(np.asarray(pic.to_rgb(palette)), np.asarray(palette.convert("RGB")))
     for mode in "CMYK", "YCbCr", "1", "LA", "RGBX":
-        assert p.to_rgb(photo.convert(mode)).mode == "RGB"
+        assert pic.to_rgb(photo.convert(mode)).mode == "RGB"
+
+
+def test_a_small_overshoot_is_clipped():
+    pixels = PIXELS / 255
+    beyond = np.where(pixels < 0.1, -0.1, np.where(pixels > 0.9, 1.1, pixels))
+    within = np.asarray(pic.to_rgb(beyond.clip(0, 1)))
+    assert np.array_equal(np.asarray(pic.to_rgb(beyond)), within)
+    assert np.array_equal(np.asarray(pic.to_rgb(torch.tensor(beyond).permute(2, 0, 1))), within)
+
+
+def test_broken_exif_costs_the_turn_and_not_the_picture(tmp_path):
+    broken = b"Exif\x00\x00II*\x00"
+    path = saved(tmp_path, Image.fromarray(PIXELS), name="broken.png", exif=broken)
+    with Image.open(path) as image, pytest.raises(Exception):  # noqa: B017
+        ImageOps.exif_transpose(image)
+    model = portrait_vit()
+    with Image.open(path) as image:
+        for source in path, image:
+            with pytest.warns(UserWarning, match="EXIF data cannot be read"):
+                torch.testing.assert_close(as_tensor(p.predict(model, source)), expected(model), rtol=0, atol=1e-5)
+
+
+def test_colours_multiplied_by_alpha():
+    grey = Image.fromarray(PIXELS[:, :, 0]).convert("LA")
+    assert np.array_equal(np.asarray(pic.to_rgb(grey.convert("La"))), np.asarray(pic.to_rgb(grey)))
+    colour = Image.fromarray(PIXELS).convert("RGBA")
+    assert np.array_equal(np.asarray(pic.to_rgb(colour.convert("RGBa"))), PIXELS)
 
 
 def test_what_is_transparent_is_white(tmp_path):
@@ -114,12 +148,12 @@ def test_what_is_transparent_is_white(tmp_path):
     image = Image.fromarray(np.dstack([PIXELS, alpha]))
     laid = PIXELS.copy()
     laid[6:] = 255
-    assert np.array_equal(np.asarray(p.to_rgb(image)), laid)
+    assert np.array_equal(np.asarray(pic.to_rgb(image)), laid)
     two = Image.new("P", (2, 1))
     two.putpalette([10, 20, 30, 40, 50, 60])
     two.putpixel((1, 0), 1)
     path = saved(tmp_path, two, transparency=1)
-    assert np.asarray(p.to_rgb(path)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+    assert np.asarray(pic.to_rgb(path)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
 def test_the_shorter_side_is_fitted_and_the_middle_kept():
@@ -137,17 +171,69 @@ def test_the_shorter_side_is_fitted_and_the_middle_kept():
 # What a model's numbers mean
 
 
-def test_preparation_is_noted_guessed_or_given():
-    model = portrait_vit()
-    assert p.preparation_of(model) is p.IMAGENET
-    assert p.preparation_of(portrait_vit(img_size=32, num_classes=10)) is p.CIFAR10
+def test_preparation_is_noted_or_given_and_never_guessed():
+    model = small_vit(img_size=PIXELS.shape[:2])
+    for silent in model, small_vit(img_size=32, num_classes=10), torch.optim.swa_utils.AveragedModel(model):
+        with pytest.raises(ValueError, match=r"model.preparation = Preparation\(mean, std, classes\), or pass mean="):
+            p.predict(silent, PIXELS)
+    with pytest.raises(ValueError, match="nothing says how"):
+        p.predict(model, PIXELS, mean=(0.5,) * 3)
     model.preparation = p.Preparation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {0: "a", 4: "e"})
-    found = dict(p.predict(model, PIXELS, top=5))
-    truth = expected(model, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    assert abs(found["a"] - truth[0]) < 1e-5 and abs(found["e"] - truth[4]) < 1e-5 and "class 1" in found
-    given = p.predict(model, PIXELS, classes="vwxyz", mean=(0.5,) * 3, std=(0.5,) * 3, top=2)
+    for one in model, torch.optim.swa_utils.AveragedModel(model), torch.compile(model, backend="eager"):
+        found = dict(p.predict(one, PIXELS, top=5))
+        truth = expected(model, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+        assert abs(found["a"] - truth[0]) < 1e-5 and abs(found["e"] - truth[4]) < 1e-5 and "class 1" in found
     truth = expected(model, mean=(0.5,) * 3, std=(0.5,) * 3)
-    assert given[0][0] == "vwxyz"[truth.argmax()] and len(given) == 2
+    for half in (0.5,) * 3, torch.full((3,), 0.5), np.full(3, 0.5), [0.5] * 3:
+        given = p.predict(model, PIXELS, classes=list("vwxyz"), mean=half, std=half, top=2)
+        assert given[0][0] == "vwxyz"[truth.argmax()] and len(given) == 2
+    given = p.predict(small_vit(img_size=PIXELS.shape[:2]), PIXELS, mean=(0.5,) * 3, std=(0.5,) * 3, top=1)
+    assert given[0][0] == f"class {truth.argmax()}"
+
+
+def test_what_was_noted_travels_with_the_weights(tmp_path):
+    model = portrait_vit()
+    model.preparation = p.Preparation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), list("abcde"))
+    save_weights(model, tmp_path / "named.safetensors")
+    for again in load_model(tmp_path / "named.safetensors").eval(), p.load_pretrained(str(tmp_path / "named.safetensors")):
+        assert p.predict(again, PIXELS) == p.predict(model, PIXELS)
+    adapted = p.adapt(again, 5)
+    assert (adapted.preparation.mean, adapted.preparation.classes) == ((0.1, 0.2, 0.3), None)
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [({"0": "a", "4": "e"}, {"a", "e", "class 1", "class 2", "class 3"}), ({i: f"n{i}" for i in range(5)}, {"n0", "n4"})],
+)
+def test_class_maps_as_json_has_them(classes, found):
+    assert found <= {name for name, _ in p.predict(portrait_vit(), PIXELS, classes=json.loads(json.dumps(classes)))}
+    with pytest.raises(ValueError, match="turn it round"):
+        p.predict(portrait_vit(), PIXELS, classes={name: number for number, name in classes.items()})
+
+
+@pytest.mark.parametrize("head", [nn.Linear(16, 3), nn.Sequential(nn.Dropout(), nn.Linear(16, 3))], ids=["one", "two"])
+def test_a_replaced_head_is_asked_how_many_classes_it_has(head):
+    model = portrait_vit()
+    model.head = head
+    found = p.predict(model, PIXELS)
+    assert len(found) == 3 and abs(sum(value for _, value in found) - 1) < 1e-5
+    assert {name for name, _ in p.predict(model, PIXELS, classes=["a", "b", "c"])} == {"a", "b", "c"}
+    with pytest.raises(ValueError, match="5 class names for a model of 3"):
+        p.predict(model, PIXELS, classes=list("abcde"))
+    panel = live.Panel(model, [PIXELS], ["one"])
+    assert panel.state()[2].shape == (3,)
+
+
+def test_a_model_without_a_head_names_nothing():
+    replaced = portrait_vit()
+    replaced.head = nn.Identity()
+    for model in portrait_vit(num_classes=0), replaced:
+        with pytest.raises(ValueError, match="no head, so it gives features.*adapt"):
+            p.predict(model, PIXELS)
+        with pytest.raises(ValueError, match="no head"):
+            live.Panel(model, [PIXELS], ["one"])
+    model = p.adapt(portrait_vit(num_classes=0), 3)
+    assert len(p.predict(model, PIXELS)) == 3
 
 
 def test_modes_of_the_model_stay_and_nothing_is_left_to_chance():
@@ -177,6 +263,7 @@ def test_modes_of_the_model_stay_and_nothing_is_left_to_chance():
         (np.full((8, 8), np.nan), ValueError, "NaN"),
         (np.full((8, 8), 200.0), ValueError, "200.*divide them by 255"),
         (np.full((8, 8), -0.5), ValueError, "undo their normalisation"),
+        (np.full((8, 8), 1.3), ValueError, "divide them by 255"),
         (np.zeros((8, 8), np.int64), TypeError, "int64"),
     ],
 )
@@ -205,6 +292,8 @@ def test_bad_models_and_arguments_are_named():
         p.predict(torchvision.models.resnet18(), PIXELS)
     with pytest.raises(ValueError, match="3 class names for a model of 5"):
         p.predict(model, PIXELS, classes=["a", "b", "c"])
+    with pytest.raises(ValueError, match="temperature is 0"), live.softened(model, 0):
+        pass
     with pytest.raises(ValueError, match="top is 0"):
         p.predict(model, PIXELS, top=0)
     with pytest.raises(ValueError, match="channels"):
@@ -219,8 +308,8 @@ def test_bad_models_and_arguments_are_named():
 
 def test_our_own_weights_by_name():
     model = p.load_pretrained("tiny-0")
-    assert not model.training and p.preparation_of(model) is p.CIFAR10
-    from vit_edu.attention_maps import example_pictures
+    assert not model.training and p.preparation_of(model) == p.CIFAR10
+    from vit_edu.preparation import example_pictures
 
     pictures, _, classes = example_pictures()
     assert tuple(classes) == p.CIFAR10.classes
@@ -259,6 +348,8 @@ def timm_double(monkeypatch, **arguments):
         dict(global_pool="avg", class_token=False, fc_norm=False),
         dict(reg_tokens=2),
         dict(reg_tokens=2, no_embed_class=True, img_size=(32, 48)),
+        dict(init_values=0.1),
+        dict(num_classes=0),
     ],
     ids=str,
 )
@@ -268,15 +359,15 @@ def test_timm_models_arrive_whole(monkeypatch, arguments):
     x = torch.randn(2, 3, *theirs.patch_embed.img_size)
     with torch.no_grad():
         torch.testing.assert_close(model(x), theirs(x), rtol=0, atol=1e-4)
-    assert model.preparation.mean == (0.5,) * 3 and model.preparation.classes[0].startswith("tench")
-    assert not model.training and len(p.predict(model, PIXELS)) == 5
+    assert model.preparation.mean == (0.5,) * 3 and not model.training
+    if theirs.num_classes:
+        assert model.preparation.classes[0].startswith("tench") and len(p.predict(model, PIXELS)) == 5
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(init_values=0.1), "ls1.gamma is not in the model"),
-        (dict(global_pool="map"), "unknown pool 'map'"),
+        (dict(global_pool="map"), "pooling by attention"),
         (dict(act_layer=nn.ReLU), "another answer"),  # the same names, another function
     ],
 )
@@ -350,6 +441,12 @@ def test_an_adapted_model_learns_mostly_at_the_head():
 # ONNX
 
 
+def test_export_says_which_torch_is_too_old(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.onnx, "export", lambda model, args, f, dynamo=False: None)
+    with pytest.raises(ImportError, match="needs torch 2.5 or newer"):
+        p.export_onnx(portrait_vit(), tmp_path / "model.onnx")
+
+
 def test_export_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install onnx onnxscript"):
@@ -417,6 +514,12 @@ def test_temperature_and_silence_against_weights_changed_by_hand():
     with contextlib.suppress(RuntimeError), live.softened(model, 2.0):
         raise RuntimeError
     assert torch.equal(model(x), plain)
+    compiled, averaged = torch.compile(model, backend="eager"), torch.optim.swa_utils.AveragedModel(model)
+    for one in compiled, averaged, nn.DataParallel(model):
+        torch.testing.assert_close(one(x), plain)
+        with live.softened(one, temperature=3.0), silenced(one, 1, 1):
+            torch.testing.assert_close(one(x), by_hand(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(one(x), plain)
 
 
 @pytest.mark.parametrize("version", [7, 8])

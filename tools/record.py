@@ -1,6 +1,7 @@
 """Adopt finished runs into the package: `python tools/record.py RUN [RUN ...] [--weights]`.
 
 A run's folder becomes vit_edu/recorded/<its name>, if each run named is complete and says which commit made it.
+Weights keep their `preparation`; where the file has none, the record's words on its data give it.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import tempfile
 from pathlib import Path
 
 import torch
+from vit_edu.model import VisionTransformer
+from vit_edu.predict import CIFAR10
 from vit_edu.records import RECORDED, read_record
 from vit_edu.weights import load_model, save_weights
 
@@ -35,6 +38,17 @@ def check(run: Path) -> None:
         raise ValueError(f"its commit is {record.facts['commit']!r}: commit the code, then run it again")
 
 
+def prepared(run: Path) -> VisionTransformer:
+    """A run's model, with what it was trained on: as its file says, or else as its record does."""
+    model = load_model(run / "weights.safetensors")
+    if model.preparation is None:
+        data = read_record(run).facts["data"]
+        if not data.startswith("CIFAR-10"):
+            raise ValueError(f"its weights do not say how pictures are prepared, and {data!r} is not known here")
+        model.preparation = CIFAR10
+    return model
+
+
 def adopt(run: Path, weights: bool, to: Path = RECORDED) -> Path:
     """Copy a run into the package, complete or not at all, in place of an older one of its name."""
     to.mkdir(exist_ok=True)
@@ -46,7 +60,7 @@ def adopt(run: Path, weights: bool, to: Path = RECORDED) -> Path:
                 shutil.copyfile(run / name, new / name)
         if weights:
             path = new / "weights.safetensors"
-            save_weights(load_model(run / path.name), path, torch.float16)
+            save_weights(prepared(run), path, torch.float16)
             if (size := path.stat().st_size) > LIMIT:
                 raise ValueError(f"its weights have {size:,} bytes as float16; the package takes {LIMIT:,}")
         shutil.rmtree(to / run.name, ignore_errors=True)

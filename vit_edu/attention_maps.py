@@ -1,66 +1,24 @@
-"""Attention maps: what was read, and did it matter?.
+"""Attention maps: what was read?.
 
 Written by tools/export.py from book/text/15_attention_maps.md: edit that file, then `make sync`.
 """
 
-import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from vit_edu.attention import Attention
-from vit_edu.augment import normalise
 from vit_edu.model import VisionTransformer
 from vit_edu.patches import Size, grid_shape
-from vit_edu.records import RECORDED
-from vit_edu.weights import load_model, unwrapped
-
-
-# Mean and deviation of each channel over CIFAR-10's 50,000 training images
-# (Krizhevsky, 2009), scaled to 0..1: what the shipped models were trained with.
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
-
-Moments = tuple[float, ...]
-
-
-def load_recorded(name: str = "tiny-0") -> VisionTransformer:
-    """A trained model that came with the package: float32, in evaluation mode."""
-    path = RECORDED / name / "weights.safetensors"
-    if not path.exists():
-        found = sorted(p.parent.name for p in RECORDED.glob(f"*/{path.name}"))
-        raise ValueError(
-            f"no weights of a model {name!r} came with this package; "
-            f"there are: {', '.join(found) or 'none'}"
-        )
-    return load_model(path).eval()
-
-
-def example_pictures() -> tuple[Tensor, Tensor, list[str]]:
-    """CIFAR-10 test pictures, bytes (16, 3, 32, 32); labels (16,); class names."""
-    path = RECORDED / "pictures" / "pictures.safetensors"
-    with safe_open(path, framework="pt") as file:
-        classes = json.loads(file.metadata()["classes"])
-        return file.get_tensor("images"), file.get_tensor("labels"), classes
-
-
-def to_input(
-    images: Tensor, mean: Moments = CIFAR10_MEAN, std: Moments = CIFAR10_STD
-) -> Tensor:
-    """Bytes (B, C, H, W) to normalised floats; floats are taken as normalised."""
-    if images.dtype != torch.uint8:
-        return images
-    if images.shape[-3] != len(mean):
-        raise ValueError(
-            f"the picture has {images.shape[-3]} channels, mean and std are for "
-            f"{len(mean)}; pass those that the model was trained with"
-        )
-    return normalise(images, torch.tensor(mean), torch.tensor(std))
+from vit_edu.preparation import Moments, noted, preparation_of, prepare, to_input
+from vit_edu.weights import unwrapped
 
 
 @contextmanager
@@ -73,6 +31,33 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """For a while compiled models run uncompiled, so that hooks are called.
+
+    What `torch.compile` made ignores hooks set later, and keeps those it was made
+    with. Needs torch 2.6.
+    """
+    if not hasattr(torch.compiler, "set_stance"):
+        raise RuntimeError(f"hooks and torch.compile need torch 2.6, not {torch.__version__}")
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def checked_vit(model: nn.Module) -> VisionTransformer:
+    """The VisionTransformer inside `model`; TypeError if there is none."""
+    vit = unwrapped(model)
+    blocks = getattr(vit, "blocks", ())
+    ours = all(isinstance(unwrapped(getattr(b, "attn", None)), Attention) for b in blocks)
+    if not isinstance(vit, VisionTransformer) or not ours:
+        raise TypeError(
+            f"no attention maps from {type(vit).__name__}: it is not a "
+            "VisionTransformer of vit_edu; a timm ViT's weights can be loaded "
+            "into one (vit_edu.weights.from_timm)"
+        )
+    return vit
 
 
 @contextmanager
@@ -93,25 +78,16 @@ def watched(
 
     hooks = [block.attn.register_forward_hook(note) for block in vit.blocks]
     try:
-        with evaluation(vit):
+        with evaluation(vit), heard():
             yield maps
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def checked_vit(model: nn.Module) -> VisionTransformer:
-    """The VisionTransformer inside `model`; TypeError if there is none."""
-    vit = unwrapped(model)
-    blocks = getattr(vit, "blocks", ())
-    ours = all(isinstance(getattr(b, "attn", None), Attention) for b in blocks)
-    if not isinstance(vit, VisionTransformer) or not ours:
-        raise TypeError(
-            f"no attention maps from {type(vit).__name__}: it is not a "
-            "VisionTransformer of vit_edu; a timm ViT's weights can be loaded "
-            "into one (vit_edu.weights.from_timm)"
-        )
-    return vit
+def placed(vit: VisionTransformer, images: Tensor) -> Tensor:
+    """The images on the model's device, in its dtype."""
+    return images.to(next(vit.parameters()))
 
 
 def check_finite(vit: VisionTransformer, images: Tensor, *results: Tensor) -> None:
@@ -128,18 +104,24 @@ def check_finite(vit: VisionTransformer, images: Tensor, *results: Tensor) -> No
     raise ValueError(f"no attention maps: {cause}")
 
 
+def in_float(weights: Tensor) -> Tensor:
+    """Half precision as float32, in which sums of many weights are still exact."""
+    return weights.to(torch.promote_types(weights.dtype, torch.float32))
+
+
 def attention_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of every block and head, (L, B, h, N, N), and the logits (B, K).
 
     Images (B, C, H, W), normalised. The model runs in evaluation mode, by the path
     it is set to; its logits are the same bits as without the maps, and no graph is
-    kept. TypeError for a model of another kind, ValueError for NaN.
+    kept. A model without a head gives its features (B, D) in the logits' place.
+    TypeError for a model of another kind, ValueError for NaN.
     """
     vit = checked_vit(model)
-    images = images.to(vit.head.weight.device)
+    images = placed(vit, images)
     with torch.no_grad(), watched(vit) as maps:
         logits = vit.forward(images)                   # (B, K)
-    weights = torch.stack(maps)                        # (L, B, h, N, N)
+    weights = in_float(torch.stack(maps))              # (L, B, h, N, N)
     check_finite(vit, images, weights, logits)
     return weights, logits
 
@@ -178,56 +160,19 @@ def checked_index(what: str, index: int, n: int) -> int:
     return index % n
 
 
-def to_picture(image: Tensor, mean: Moments, std: Moments) -> Tensor:
+def to_picture(image: Tensor, mean: Moments | None, std: Moments | None) -> Tensor:
     """An image (C, H, W), bytes or normalised, as matplotlib shows it: 0..1."""
     image = image.detach().cpu()
     if image.dtype == torch.uint8:
         image = image / 255
-    elif len(image) == len(mean):
-        moments = (torch.tensor(m)[:, None, None] for m in (std, mean))
-        image = image * next(moments) + next(moments)
+    elif mean is not None and len(image) == len(mean):
+        moments = (torch.as_tensor(m)[:, None, None].float() for m in (std, mean))
+        image = image.float() * next(moments) + next(moments)
     else:                                                  # stretched to 0..1
         spread = (image.max() - image.min()).clamp_min(1e-9)
         image = (image - image.min()) / spread
     image = image.float().clamp(0, 1).permute(1, 2, 0)     # (H, W, C)
     return image if image.shape[-1] == 3 else image.mean(dim=-1)    # grey: (H, W)
-
-
-def visualize_attention(
-    model: nn.Module,
-    img_tensor: Tensor,
-    head_idx: int | None = 0,
-    block_idx: int = 0,
-    *,
-    mean: Moments = CIFAR10_MEAN,
-    std: Moments = CIFAR10_STD,
-) -> Figure:
-    """Draw one head's map: picture, map, overlay, and a bar with the values.
-
-    img_tensor: (C, H, W) or (1, C, H, W), normalised as the model wants it, or
-    bytes, which `mean` and `std` normalise. head_idx None is the mean over heads;
-    negative numbers count from the end. What is drawn is what `patch_map` says.
-    """
-    images = img_tensor[None] if img_tensor.ndim == 3 else img_tensor
-    if images.ndim != 4 or len(images) != 1:
-        raise ValueError(
-            f"img_tensor has shape {tuple(img_tensor.shape)}, not that of one "
-            "picture: (channels, height, width)"
-        )
-    x = to_input(images, mean, std)                        # (1, C, H, W)
-    maps, _ = attention_maps(model, x)                     # (L, 1, h, N, N)
-    block = checked_index("block", block_idx, len(maps))
-    if head_idx is None:
-        head, weights = "mean of heads", maps[block].mean(dim=1)  # (1, N, N)
-    else:
-        number = checked_index("head", head_idx, maps.shape[2])
-        head, weights = f"head {number}", maps[block][:, number]  # (1, N, N)
-    size = tuple(images.shape[2:])
-    grid = patch_map(weights, model, size)[0].float().cpu()
-    pool = checked_vit(model).pool
-    query = "class token" if pool == "cls" else "mean of patches"
-    title = f"block {block}, {head}; query: {query}"
-    return draw_map(to_picture(images[0], mean, std), grid, title)
 
 
 def draw_map(picture: Tensor, grid: Tensor, title: str) -> Figure:
@@ -251,6 +196,66 @@ def draw_map(picture: Tensor, grid: Tensor, title: str) -> Figure:
     return figure
 
 
+def one_input(
+    model: nn.Module, image: Any, mean: Moments | None, std: Moments | None
+) -> tuple[Tensor, Moments | None, Moments | None]:
+    """A picture or a normalised tensor as (1, C, H, W), and what normalised it."""
+    if isinstance(image, (Tensor, np.ndarray)):
+        image = image[0] if image.ndim == 4 and len(image) == 1 else image
+        if image.ndim not in (2, 3):
+            raise ValueError(
+                f"the image has shape {tuple(image.shape)}, not that of one "
+                "picture: (channels, height, width)"
+            )
+    channels = checked_vit(model).patch_embed.proj.in_channels
+    if isinstance(image, Tensor) and image.is_floating_point():
+        if image.ndim == 3 and (len(image) == channels or image.shape[2] != channels):
+            if 0 <= image.min() and image.max() <= 1:
+                warnings.warn(
+                    "a tensor of floats is taken as normalised, and this one lies in "
+                    "0 to 1; pass pixels as bytes or as an array",
+                    stacklevel=3,
+                )
+            known = noted(model)
+            mean = getattr(known, "mean", None) if mean is None else mean
+            std = getattr(known, "std", None) if std is None else std
+            return image[None], mean, std if mean is not None else None
+    known = preparation_of(model, mean, std)
+    return prepare(model, image, known.mean, known.std), known.mean, known.std
+
+
+def visualize_attention(
+    model: nn.Module,
+    img_tensor: Any,
+    head_idx: int | None = 0,
+    block_idx: int = 0,
+    *,
+    mean: Moments | None = None,
+    std: Moments | None = None,
+) -> Figure:
+    """Draw one head's map: picture, map, overlay, and a bar with the values.
+
+    img_tensor: what `predict` takes (path, PIL image, bytes, array, channels first or
+    last), normalised by `mean` and `std` or else as noted on the model; or floats
+    (C, H, W) or (1, C, H, W) in a tensor, normalised, of any size in whole patches.
+    head_idx None is the mean over heads; negative numbers count from the end. What
+    is drawn is what `patch_map` says. Headless models have maps as well.
+    """
+    x, mean, std = one_input(model, img_tensor, mean, std)       # (1, C, H, W)
+    maps, _ = attention_maps(model, x)                     # (L, 1, h, N, N)
+    block = checked_index("block", block_idx, len(maps))
+    if head_idx is None:
+        head, weights = "mean of heads", maps[block].mean(dim=1)  # (1, N, N)
+    else:
+        number = checked_index("head", head_idx, maps.shape[2])
+        head, weights = f"head {number}", maps[block][:, number]  # (1, N, N)
+    grid = patch_map(weights, model, tuple(x.shape[2:]))[0].float().cpu()
+    pool = checked_vit(model).pool
+    query = "class token" if pool == "cls" else "mean of patches"
+    title = f"block {block}, {head}; query: {query}"
+    return draw_map(to_picture(x[0], mean, std), grid, title)
+
+
 def rollout(maps: Tensor) -> Tensor:
     """Attention rollout (Abnar and Zuidema, 2020) after each block: (L, B, N, N).
 
@@ -268,15 +273,34 @@ def rollout(maps: Tensor) -> Tensor:
     return torch.stack(steps)                                    # (L, B, N, N)
 
 
-def class_scores(logits: Tensor, classes: Tensor | int | None) -> Tensor:
+def class_scores(
+    vit: VisionTransformer, logits: Tensor, classes: Tensor | int | None
+) -> Tensor:
     """The sum of the logits of `classes` (B,), one number, or None: the largest."""
+    if not logits.requires_grad:
+        raise ValueError(
+            "this model has no gradients (its layers are quantised); ask the "
+            "model that it was made from"
+        )
     if classes is None:
+        check_head(vit)
         classes = logits.argmax(dim=1)                           # (B,)
-    classes = torch.as_tensor(classes, device=logits.device).expand(len(logits))
+    classes = torch.as_tensor(classes, device=logits.device).long()
+    classes = classes.expand(len(logits))
     n = logits.shape[1]
     if not ((0 <= classes) & (classes < n)).all():
         raise ValueError(f"classes must be 0 to {n - 1}, not {classes.tolist()}")
     return logits.gather(1, classes[:, None]).sum()
+
+
+def check_head(vit: VisionTransformer) -> None:
+    """ValueError if the model has no head, and so no classes to speak of."""
+    if isinstance(vit.head, nn.Identity):
+        raise ValueError(
+            "this model has no head: it gives features, not classes; raw maps and "
+            "rollout work without, all else needs a trained head (first "
+            "vit_edu.predict.adapt, then training)"
+        )
 
 
 def gradient_maps(
@@ -289,14 +313,13 @@ def gradient_maps(
     None for the most probable ones. The parameters' gradients stay as they are.
     """
     vit = checked_vit(model)
-    device = vit.head.weight.device
     grad = torch.enable_grad()
     with torch.inference_mode(False), grad, watched(vit, True) as maps:
-        x = images.detach().clone().to(device).requires_grad_()
+        x = placed(vit, images.detach().clone()).requires_grad_()
         logits = vit.forward(x)
-        gradients = torch.autograd.grad(class_scores(logits, classes), maps)
+        gradients = torch.autograd.grad(class_scores(vit, logits, classes), maps)
     pairs = zip(gradients, maps)
-    weighted = [(g * a.detach()).relu().mean(dim=1) for g, a in pairs]
+    weighted = [(in_float(g) * in_float(a.detach())).relu().mean(dim=1) for g, a in pairs]
     check_finite(vit, images, *weighted)
     return torch.stack(weighted)                           # (L, B, N, N)
 

@@ -7,19 +7,22 @@ import argparse
 import copy
 import hashlib
 import math
+import os
 import sys
 import time
 
 import torch
 from torch import Tensor, nn
 
-from vit_edu.attention_maps import attention_maps, checked_vit, class_scores
-from vit_edu.attention_maps import evaluation, gradient_maps, load_recorded, patch_map
-from vit_edu.attention_maps import relevance, rollout, to_input
+from vit_edu.attention_maps import attention_maps, check_head, checked_vit, class_scores
+from vit_edu.attention_maps import evaluation, gradient_maps, patch_map, placed
+from vit_edu.attention_maps import relevance, rollout
 from vit_edu.data import cifar10
 from vit_edu.model import VisionTransformer
 from vit_edu.patches import grid_shape, patchify
+from vit_edu.preparation import load_recorded, preparation_of, to_input
 from vit_edu.records import RECORDED, surroundings, write_record
+from vit_edu.weights import read_weights
 
 
 def input_times_gradient(
@@ -31,10 +34,10 @@ def input_times_gradient(
     the training images' mean colour. No attention in it: the yardstick for maps.
     """
     vit = checked_vit(model)
-    device, patch = vit.head.weight.device, vit.patch_embed.patch_size
+    patch = vit.patch_embed.patch_size
     with torch.inference_mode(False), torch.enable_grad(), evaluation(vit):
-        x = images.detach().clone().to(device).requires_grad_()
-        score = class_scores(vit.forward(x), classes)
+        x = placed(vit, images.detach().clone()).requires_grad_()
+        score = class_scores(vit, vit.forward(x), classes)
         (gradient,) = torch.autograd.grad(score, x)        # (B, C, H, W)
     product = (x.detach() * gradient).sum(dim=1, keepdim=True)   # (B, 1, H, W)
     grid = grid_shape(tuple(images.shape[2:]), patch)
@@ -105,8 +108,9 @@ def erasing_curves(
     starts from that colour and brings the largest first (Petsiuk et al., 2018).
     """
     vit = checked_vit(model)
-    device = vit.head.weight.device
-    images, classes = images.to(device), classes.to(device)
+    check_head(vit)
+    images = placed(vit, images)
+    device, classes = images.device, classes.to(images.device)
     height, width = vit.patch_embed.patch_size
     place = ranks(maps).to(device).repeat_interleave(height, dim=1)
     place = place.repeat_interleave(width, dim=2)[:, None]       # (B, 1, H, W)
@@ -117,7 +121,7 @@ def erasing_curves(
         for count in counts:
             chosen = place < count                               # (B, 1, H, W)
             for curve, keep in zip(curves, (~chosen, chosen)):
-                p = vit.forward(images * keep).softmax(dim=1)    # (B, K)
+                p = vit.forward(images * keep).float().softmax(dim=1)    # (B, K)
                 curve.append(p.gather(1, classes[:, None])[:, 0])
     deletion, insertion = (torch.stack(curve, dim=1).cpu() for curve in curves)
     return torch.tensor(counts) / n_patches, deletion, insertion
@@ -133,13 +137,14 @@ def shuffled(model: nn.Module, seed: int = 0) -> VisionTransformer:
 
     Scales and spreads stay as they were, all that was learned is gone.
     """
-    vit = copy.deepcopy(checked_vit(model)).cpu()
+    own = checked_vit(model)
+    vit = copy.deepcopy(own).cpu()
     chance = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in vit.parameters():
             order = torch.randperm(p.numel(), generator=chance)
             p.copy_(p.flatten()[order].view_as(p))
-    return vit.to(checked_vit(model).head.weight.device)
+    return vit.to(next(own.parameters()))
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -209,19 +214,27 @@ def summary(
     return result
 
 
+def weights_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's tensors, by name; what else the file says does not count."""
+    total, (state, _) = hashlib.sha256(), read_weights(path)
+    for name in sorted(state):
+        total.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
 def record_faithfulness(
     name: str, n: int, every: int, seed: int, out: str
 ) -> dict[str, dict]:
     """Test a shipped model's maps on the first `n` test images; write the record."""
     begin, model, images = time.perf_counter(), load_recorded(name), cifar10()
+    known = preparation_of(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, labels = model.to(device), images.test_labels[:n]
-    x = to_input(images.test_images[:n].to(device))              # (n, 3, H, W)
+    x = to_input(images.test_images[:n].to(device), known.mean, known.std)
     shares, found = faithfulness(model, x, every, seed)
     with torch.no_grad():
         logits = torch.cat([model(part) for part in x.split(250)]).cpu()
     accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
-    weights = (RECORDED / name / "weights.safetensors").read_bytes()
     kinds = summary(shares, found)
     write_record(
         out,
@@ -230,7 +243,7 @@ def record_faithfulness(
         f"--every {every} --seed {seed}",
         seed=seed,
         config={"model": name, "images": len(x), "every": every},
-        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        weights_sha256=weights_digest(RECORDED / name / "weights.safetensors"),
         data=f"{images.provenance}; its first {len(x):,} test images",
         seconds=time.perf_counter() - begin,
         shares=shares.tolist(),

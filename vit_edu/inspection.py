@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from vit_edu.attention_maps import (
     attention_maps,
     check_finite,
+    check_head,
     checked_index,
     checked_vit,
     evaluation,
+    heard,
+    placed,
 )
 from vit_edu.model import VisionTransformer
 from vit_edu.patches import Size, grid_shape, to_pair
@@ -107,7 +110,7 @@ def residual_stream(model: nn.Module, images: Tensor) -> Tensor:
     """
     vit = checked_vit(model)
     with evaluation(vit):
-        stream = [vit.embed(images.to(vit.head.weight.device))]  # (B, N, D)
+        stream = [vit.embed(placed(vit, images))]          # (B, N, D)
         for block in vit.blocks:
             stream.append(block(stream[-1]))               # (B, N, D)
     tokens = torch.stack(stream)
@@ -126,7 +129,8 @@ def pooled(vit: VisionTransformer, tokens: Tensor) -> Tensor:
 def early_logits(model: nn.Module, images: Tensor) -> Tensor:
     """The logits if the encoder ended before the first block, and after each.
 
-    (L + 1, B, K); the last are the model's own. Norm and head were trained for the
+    (L + 1, B, K), without a head the features (L + 1, B, D); the last are the
+    model's own. Norm and head were trained for the
     last step alone: earlier ones are readable as far as the stream keeps its code.
     """
     vit = checked_vit(model)
@@ -150,8 +154,9 @@ def read_out_similarity(model: nn.Module, images: Tensor) -> Tensor:
 def silenced(model: nn.Module, block: int, head: int) -> Iterator[None]:
     """For a while, one head of one block contributes nothing; may be nested.
 
-    Works on either attention path. Negative numbers count from the end; IndexError
-    for a block or head that does not exist.
+    Works on either attention path, and on compiled, data-parallel and averaged models
+    (see `heard`). Negative numbers count from the end; IndexError for a block or head
+    that does not exist.
     """
     vit = checked_vit(model)
     layer = vit.blocks[checked_index("block", block, len(vit.blocks))].attn
@@ -164,7 +169,8 @@ def silenced(model: nn.Module, block: int, head: int) -> Iterator[None]:
 
     hook = layer.proj.register_forward_pre_hook(mute)
     try:
-        yield
+        with heard():                                      # a compiled model, too
+            yield
     finally:
         hook.remove()
 
@@ -179,8 +185,11 @@ def head_worth(
     Negative: better without. One forward a head, each from the whole model.
     """
     vit = checked_vit(model)
-    device, n = vit.head.weight.device, vit.head.out_features
-    images, labels = images.to(device), torch.as_tensor(labels, device=device)
+    check_head(vit)
+    images = placed(vit, images)
+    labels = torch.as_tensor(labels, device=images.device).long()
+    with evaluation(vit):
+        n = vit.forward(images[:1]).shape[1]               # what the head gives
     if labels.shape != images.shape[:1]:
         raise ValueError(
             f"labels have shape {tuple(labels.shape)}, but there are "
@@ -190,7 +199,7 @@ def head_worth(
         raise ValueError(f"labels must be 0 to {n - 1}, not {labels.tolist()}")
 
     def scores() -> Tensor:
-        p = vit.forward(images).softmax(dim=1)             # (B, K)
+        p = vit.forward(images).float().softmax(dim=1)     # (B, K)
         check_finite(vit, images, p)
         right = p.gather(1, labels[:, None]).mean()
         hits = p.argmax(dim=1) == labels

@@ -13,27 +13,33 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from vit_edu.attention_maps import attention_maps, patch_map, rollout
-from vit_edu.attention_maps import to_picture
+from vit_edu.attention_maps import attention_maps, check_head, checked_vit, heard
+from vit_edu.attention_maps import patch_map, rollout, to_picture
 from vit_edu.faithfulness import ranks
 from vit_edu.inspection import silenced
 from vit_edu.patches import Size, to_pair
-from vit_edu.predict import Preparation, class_name, prepare, preparation_of
-from vit_edu.weights import unwrapped
+from vit_edu.preparation import class_names, prepare, preparation_of
+from vit_edu.weights import Preparation
 
 
 @contextmanager
 def softened(model: nn.Module, temperature: float) -> Iterator[None]:
-    """For a while, attention's scores are divided by `temperature`, in every block."""
+    """For a while, attention's scores are divided by `temperature`, in every block.
+
+    Works on compiled, data-parallel and averaged models, too: see `heard`.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0")
 
     def divide(layer: nn.Module, inputs: tuple[Tensor], qkv: Tensor) -> Tensor:
         q, k, v = qkv.chunk(3, dim=-1)                   # (B, N, D) each
         return torch.cat([q / temperature, k, v], dim=-1)
 
-    layers = [block.attn.qkv for block in unwrapped(model).blocks]
+    layers = [block.attn.qkv for block in checked_vit(model).blocks]
     hooks = [layer.register_forward_hook(divide) for layer in layers]
     try:
-        yield
+        with heard():
+            yield
     finally:
         for hook in hooks:
             hook.remove()
@@ -60,7 +66,8 @@ def compare(
     for values, shift, name in (before, -0.2, "as it was"), (after, 0.2, "changed"):
         places = [i + shift for i in range(len(best))]
         axes[2].barh(places, values[best].tolist(), 0.38, label=name)
-    names = [class_name(known.classes, i)[:16] for i in best]
+    everything = class_names(known.classes, len(before))
+    names = [everything[i][:16] for i in best]
     axes[2].set(yticks=range(len(best)), yticklabels=names, xlim=(0, 1))
     axes[2].invert_yaxis()
     axes[2].legend(fontsize=8)
@@ -81,11 +88,13 @@ class Panel:
     def __init__(
         self, model: nn.Module, pictures: Sequence, names: Sequence[str]
     ) -> None:
-        self.model, self.vit = model, unwrapped(model)
+        self.model, self.vit = model, checked_vit(model)
+        check_head(self.vit)
         self.known = preparation_of(model)
         self.inputs = [prepare(model, picture) for picture in pictures]
         n_patches = self.vit.patch_embed.n_patches
-        blocks, heads = (range(self.vit.config[n]) for n in ("depth", "n_heads"))
+        blocks = range(len(self.vit.blocks))
+        heads = range(self.vit.blocks[0].attn.n_heads)
         off = [("none", None)]
         off += [(f"block {b}, head {h}", (b, h)) for b in blocks for h in heads]
         menu = [(f"{i}: {name}", i) for i, name in enumerate(names)]
@@ -151,8 +160,8 @@ class Panel:
     def update(self, change: dict | None = None) -> None:
         """Run the model and show the result."""
         x, grid, *predictions = self.state()
-        said = [f"{class_name(self.known.classes, int(p.argmax()))} {p.max():.2f}"
-                for p in predictions]
+        names = class_names(self.known.classes, len(predictions[0]))
+        said = [f"{names[p.argmax()]} {p.max():.2f}" for p in predictions]
         self.text.value = f"as it was: {said[0]}; changed: {said[1]}"
         figure, file = compare(x, grid, *predictions, self.known), io.BytesIO()
         figure.savefig(file, format="png", dpi=100)

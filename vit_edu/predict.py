@@ -4,119 +4,25 @@ Written by tools/export.py from book/text/18_predict.md: edit that file, then `m
 """
 
 import importlib.util
+import inspect
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from vit_edu.attention_maps import CIFAR10_MEAN, CIFAR10_STD, Moments
-from vit_edu.attention_maps import evaluation, load_recorded, to_input
+from vit_edu.attention_maps import evaluation
 from vit_edu.model import VisionTransformer
 from vit_edu.patches import Size, resize_positions
-from vit_edu.weights import from_timm, from_torchvision, load_state, unwrapped
+from vit_edu.preparation import CIFAR10_MEAN, CIFAR10_STD, Classes, Moments
+from vit_edu.preparation import class_names, load_recorded, noted, prepare
+from vit_edu.preparation import preparation_of
+from vit_edu.weights import Preparation, load_checkpoint, load_state, unwrapped
 from vit_edu.weights import written_beside
-
-
-def to_bytes(array: np.ndarray) -> np.ndarray:
-    """Pixels of any kind as bytes: 8 or 16 bits, floats from 0 to 1, or bool."""
-    kind = array.dtype.kind, array.dtype.itemsize
-    if kind == ("u", 1):
-        return array
-    if kind == ("u", 2):
-        return (array / 257).round().astype(np.uint8)      # 65,535 becomes 255
-    if kind[0] == "b":
-        return array * np.uint8(255)
-    if kind[0] != "f":
-        raise TypeError(f"pixels of {array.dtype}; use uint8, or floats in 0 to 1")
-    if not np.isfinite(array).all():
-        raise ValueError("the picture holds NaN or infinity")
-    low, high = array.min(), array.max()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"float pixels must lie in 0 to 1, these in {low:.3g} to {high:.3g}; "
-            "divide them by 255, or undo their normalisation"
-        )
-    return (array * 255).round().astype(np.uint8)
-
-
-def from_array(array: np.ndarray | Tensor) -> Image.Image:
-    """An array (H, W), (H, W, C) or (C, H, W), C of 1, 3 or 4, as a PIL image.
-
-    Where both readings fit, channels are last.
-    """
-    if isinstance(array, Tensor):
-        array = array.detach().cpu()
-        array = (array.float() if array.is_floating_point() else array).numpy()
-    shape, channels = array.shape, (1, 3, 4)
-    if len(shape) == 3 and shape[2] not in channels and shape[0] in channels:
-        array = array.transpose(1, 2, 0)                       # (H, W, C)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]                                 # (H, W)
-    coloured = array.ndim == 3 and array.shape[2] in channels
-    if not array.size or not (coloured or array.ndim == 2):
-        raise ValueError(
-            f"an array of shape {shape} is no picture; pass one picture: (height, "
-            "width), with 1, 3 or 4 channels first or last"
-        )
-    return Image.fromarray(to_bytes(np.ascontiguousarray(array)))
-
-
-def open_picture(source: Any) -> Image.Image:
-    """Read a path or an open file in full, turned upright; ValueError if broken."""
-    try:
-        with Image.open(source) as image:
-            return ImageOps.exif_transpose(image)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise                                    # Python says it best
-    except Exception as error:                   # decoders fail in many ways
-        raise ValueError(
-            f"{source} cannot be read as a picture ({error}); "
-            "copy or download it again"
-        ) from error
-
-
-def to_rgb(image: Any) -> Image.Image:
-    """A path, open file, PIL image of any mode, or array as RGB, upright.
-
-    16 bits are scaled to 8; what is transparent shows white.
-    """
-    if image is None:
-        raise ValueError("no picture: image is None; pass a path, a PIL image or an array")
-    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        image = open_picture(image)
-    elif isinstance(image, (np.ndarray, Tensor)):
-        image = from_array(image)
-    elif not isinstance(image, Image.Image):
-        kind = type(image).__name__
-        raise TypeError(f"{kind} is no picture; pass a path, a PIL image or an array")
-    image = ImageOps.exif_transpose(image)
-    if image.mode[0] in "IF":                    # 16 bits, or floats
-        pixels = np.asarray(image)
-        if image.mode == "I":                    # how PIL keeps 16 bits at times
-            pixels = pixels.clip(0, 65_535).astype(np.uint16)
-        image = from_array(pixels)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What a model's numbers mean: how its pictures were normalised, its classes."""
-
-    mean: Moments
-    std: Moments
-    classes: Sequence[str] | Mapping[int, str] | None = None
-
 
 CIFAR10 = Preparation(
     CIFAR10_MEAN,
@@ -124,51 +30,7 @@ CIFAR10 = Preparation(
     ("airplane", "automobile", "bird", "cat", "deer")
     + ("dog", "frog", "horse", "ship", "truck"),
 )
-IMAGENET = Preparation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def preparation_of(model: nn.Module) -> Preparation:
-    """What was noted on `model` (its attribute `preparation`); else a guess.
-
-    The guess: ten classes at 32 × 32 pixels are CIFAR-10, all else is normalised as
-    ImageNet usually is and has no class names.
-    """
-    vit = unwrapped(model)
-    if not isinstance(vit, VisionTransformer):
-        raise TypeError(
-            f"{type(vit).__name__} is not a VisionTransformer of vit_edu; "
-            "load_pretrained brings models of timm and torchvision"
-        )
-    like_cifar10 = vit.config["img_size"] == 32 and vit.config["num_classes"] == 10
-    return getattr(vit, "preparation", CIFAR10 if like_cifar10 else IMAGENET)
-
-
-def prepare(
-    model: nn.Module,
-    image: Any,
-    mean: Moments | None = None,
-    std: Moments | None = None,
-) -> Tensor:
-    """One picture as `model` takes it: (1, C, H, W), normalised.
-
-    Its shorter side is resized to the model's, its middle kept.
-    """
-    known, vit = preparation_of(model), unwrapped(model)
-    height, width = vit.patch_embed.img_size
-    picture = ImageOps.fit(to_rgb(image), (width, height), Image.BICUBIC)
-    if vit.config["in_channels"] == 1:
-        picture = picture.convert("L")
-    pixels = torch.tensor(np.asarray(picture)).view(1, height, width, -1)
-    pixels = pixels.permute(0, 3, 1, 2)                        # (1, C, H, W)
-    x = to_input(pixels, mean or known.mean, std or known.std)
-    return x.to(next(vit.parameters()))                        # its device and dtype
-
-
-def class_name(classes: Sequence[str] | Mapping[int, str] | None, i: int) -> str:
-    """The name of class `i`; "class 7" where there is none."""
-    if isinstance(classes, Mapping):
-        return str(classes.get(i, f"class {i}"))
-    return f"class {i}" if classes is None else str(classes[i])
+IMAGENET = Preparation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), None)
 
 
 def predict(
@@ -176,55 +38,50 @@ def predict(
     image: Any,
     top: int = 5,
     *,
-    classes: Sequence[str] | Mapping[int, str] | None = None,
+    classes: Classes | None = None,
     mean: Moments | None = None,
     std: Moments | None = None,
 ) -> list[tuple[str, float]]:
     """The `top` most probable classes of one picture: (name, probability), best first.
 
     image: a path, open file, PIL image or array of any size, see `to_rgb`
-    classes: names in order, or by number; mean, std: of the training images.
-        What is not given is taken from `preparation_of`.
+    classes: names in order, or by number, also as JSON has it ({"0": "cat"})
+    mean, std: of the training images. What is not given is what was noted on the
+        model; where nothing was, ValueError says what is missing.
 
-    The model keeps its mode. ValueError and TypeError name what is wrong.
+    The model keeps its mode. ValueError and TypeError name what is wrong, a model
+    without a head included: its answer is features, not classes.
     """
-    known, n = preparation_of(model), unwrapped(model).config["num_classes"]
-    classes = known.classes if classes is None else classes
-    if isinstance(classes, Sequence) and len(classes) != n:
-        raise ValueError(f"{len(classes)} class names for a model of {n} classes")
+    known = preparation_of(model, mean, std)
+    if isinstance(unwrapped(model).head, nn.Identity):
+        raise ValueError(
+            "this model has no head, so it gives features and names nothing; "
+            "adapt(model, num_classes) gives it a head to be trained"
+        )
     if top < 1:
         raise ValueError(f"top is {top}; ask for 1 class or more")
-    x = prepare(model, image, mean, std)
+    x = prepare(model, image, known.mean, known.std)
     with torch.no_grad(), evaluation(model):
         logits = model(x)[0].float().cpu()                     # (K,)
+    names = class_names(known.classes if classes is None else classes, len(logits))
     if not logits.isfinite().all():
         raise ValueError("the model answers NaN or infinity: look at its weights")
-    best = logits.softmax(dim=0).topk(min(top, n))
-    pairs = zip(best.indices.tolist(), best.values.tolist())
-    return [(class_name(classes, i), p) for i, p in pairs]
+    best = logits.softmax(dim=0).topk(min(top, len(logits)))
+    return [(names[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist())]
 
 
 def fetch_timm(name: str) -> tuple[nn.Module, dict, Preparation]:
-    """A trained ViT of timm, our arguments for it, and its preparation."""
+    """A trained ViT of timm, what its weights do not tell, and its preparation."""
     import timm
 
     theirs = timm.create_model(name, pretrained=True)
-    attention, mlp = theirs.blocks[0].attn, theirs.blocks[0].mlp
     pool = {"token": "cls", "avg": "mean"}.get(theirs.global_pool, theirs.global_pool)
-    unread = int(pool == "mean" and theirs.cls_token is not None)
     arguments = dict(
+        n_heads=theirs.blocks[0].attn.num_heads,
         img_size=theirs.patch_embed.img_size,
-        patch_size=theirs.patch_embed.patch_size,
-        in_channels=theirs.patch_embed.proj.in_channels,
         num_classes=theirs.num_classes,
-        embed_dim=theirs.embed_dim,
-        depth=len(theirs.blocks),
-        n_heads=attention.num_heads,
-        mlp_ratio=mlp.fc1.out_features / theirs.embed_dim,
-        qkv_bias=attention.qkv.bias is not None,
         pool=pool,
-        n_registers=theirs.num_reg_tokens + unread,
-        fc_norm=isinstance(theirs.fc_norm, nn.LayerNorm),
+        norm_eps=theirs.blocks[0].norm1.eps,
     )
     classes = None
     if theirs.num_classes == 1000:
@@ -235,17 +92,11 @@ def fetch_timm(name: str) -> tuple[nn.Module, dict, Preparation]:
 
 
 def fetch_torchvision(name: str) -> tuple[nn.Module, dict, Preparation]:
-    """A trained ViT of torchvision, our arguments for it, and its preparation."""
+    """A trained ViT of torchvision, what its weights do not tell, its preparation."""
     weights = torchvision.models.get_model_weights(name).DEFAULT
     theirs = torchvision.models.get_model(name, weights=weights)
     arguments = dict(
-        img_size=theirs.image_size,
-        patch_size=theirs.patch_size,
-        num_classes=theirs.num_classes,
-        embed_dim=theirs.hidden_dim,
-        depth=len(theirs.encoder.layers),
-        n_heads=theirs.encoder.layers[0].num_heads,
-        mlp_ratio=theirs.mlp_dim / theirs.hidden_dim,
+        n_heads=theirs.encoder.layers[0].num_heads, img_size=theirs.image_size
     )
     steps = weights.transforms()
     moments = tuple(steps.mean), tuple(steps.std)
@@ -265,15 +116,15 @@ def check_same(model: VisionTransformer, theirs: nn.Module, name: str) -> None:
 def load_pretrained(name: str) -> VisionTransformer:
     """A trained model by name, in evaluation mode, with its `preparation` noted.
 
-    "tiny-0" came with the package. "timm/vit_tiny_patch16_224" and
-    "torchvision/vit_b_16" are downloaded: OSError where that fails, or where
-    VIT_EDU_DOWNLOAD=0 forbids it. ValueError for a model with parts ours lacks.
+    "tiny-0" came with the package; a file or folder is read by `load_checkpoint`.
+    "timm/vit_tiny_patch16_224" and "torchvision/vit_b_16" are downloaded: OSError
+    where that fails, or where VIT_EDU_DOWNLOAD=0 forbids it. ValueError for a model
+    with parts ours lacks.
     """
-    source, _, rest = name.partition("/")
+    source, _, rest = str(name).partition("/")
     if source not in ("timm", "torchvision"):
-        model = load_recorded(name)
-        model.preparation = CIFAR10
-        return model
+        path = Path(name).expanduser()
+        return load_checkpoint(path) if path.exists() else load_recorded(name)
     if os.environ.get("VIT_EDU_DOWNLOAD") == "0":
         raise OSError(f"{name} needs a download, and VIT_EDU_DOWNLOAD=0 forbids it")
     try:
@@ -288,10 +139,7 @@ def load_pretrained(name: str) -> VisionTransformer:
             f"{name} could not be fetched ({error}); "
             "check its name and the network connection"
         ) from error
-    model = VisionTransformer(**arguments).eval()
-    state = theirs.state_dict()
-    state = from_timm(state, model) if source == "timm" else from_torchvision(state)
-    load_state(model, state, source=name)
+    model = load_checkpoint(theirs.state_dict(), **arguments)
     check_same(model, theirs, name)
     model.preparation = known
     return model
@@ -305,7 +153,7 @@ def adapt(
     The head is new and zero, learned positions are resized (paper, section 3.2),
     all else is kept. `preparation` is kept without the class names.
     """
-    known, vit = preparation_of(model), unwrapped(model)
+    known, vit = noted(model), unwrapped(model)
     size = img_size or vit.patch_embed.img_size
     new = VisionTransformer(**vit.config | dict(num_classes=num_classes, img_size=size))
     state = vit.state_dict()
@@ -315,23 +163,27 @@ def adapt(
     fresh = {name: p for name, p in new.state_dict().items() if name.startswith("head.")}
     kept = {name: p for name, p in state.items() if not name.startswith("head.")}
     load_state(new, kept | fresh, source="the adapted model")
-    new.preparation = replace(known, classes=None)
+    if known is not None:
+        new.preparation = replace(known, classes=None)
     return new.to(next(vit.parameters())).train(vit.training)
 
 
 def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
     """Write `model` as one ONNX file: "images" (B, C, H, W) to "logits" (B, K).
 
-    B may be any number. ImportError says what to install.
+    B may be any number; headless models give "features". ImportError says what to
+    install: onnx, onnxscript, torch 2.5 or newer.
     """
     needed = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
     if needed:
         names = " ".join(needed)
         raise ImportError(f"ONNX export needs {names}: run `pip install {names}`")
-    preparation_of(model)                        # TypeError if it is no ViT of ours
+    if "external_data" not in inspect.signature(torch.onnx.export).parameters:
+        raise ImportError(f"ONNX export needs torch 2.5 or newer, not {torch.__version__}")
+    noted(model)                                 # TypeError if it is no ViT of ours
     vit = unwrapped(model)
-    weight = next(vit.parameters())
-    x = weight.new_zeros(2, vit.config["in_channels"], *vit.patch_embed.img_size)
+    weight, headless = next(vit.parameters()), isinstance(vit.head, nn.Identity)
+    x = weight.new_zeros(2, vit.patch_embed.proj.in_channels, *vit.patch_embed.img_size)
     with (
         evaluation(vit),
         written_beside(path) as temporary,
@@ -342,7 +194,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
             (x,),
             temporary,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=["features" if headless else "logits"],
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             dynamo=True,
             external_data=False,
