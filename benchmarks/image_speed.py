@@ -17,17 +17,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from vit_edu.augment import normalise, rand_augment
-from vit_edu.photographs import MEAN, STD, Pictures, central_box, open_reduced, small_imagenet
-from vit_edu.cifar10_recipes import RECIPES
-from vit_edu.processes import Group, make_loaders
 from vit_edu.model import PRESETS, create_vit
+from vit_edu.photographs import MEAN, STD, Pictures, central_box, open_reduced, small_imagenet
+from vit_edu.processes import Group, make_loaders
 from vit_edu.throughput import PEAK_TFLOPS, training_flops
 
 UTILISATION = 0.3  # assumed: model FLOPs over the GPU's peak
@@ -78,9 +76,7 @@ def rate(action: Callable[[int], object], n: int) -> float:
 
 def loader_rate(data: Path, size: int, batch: int, workers: int, batches: int) -> float:
     """Images a second of the training loader, from its start on, as each epoch begins anew."""
-    recipe = RECIPES["imagenette"]
-    recipe = replace(recipe, model=recipe.model | {"img_size": size}, batch_size=batch)
-    loader, _ = make_loaders(recipe, data, Group(0, 1, torch.device("cpu")), workers=workers)
+    loader, _ = make_loaders(data, size, batch, Group(0, 1, torch.device("cpu")), workers=workers)
     start, seen = time.perf_counter(), 0
     for images, _ in loader:
         seen += len(images)

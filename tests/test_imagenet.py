@@ -254,7 +254,7 @@ def test_every_recipe_steps(name, data):
 def test_without_augmentation_each_image_is_always_the_same(data):
     recipe = without_augmentation(RECIPES["imagenette"])
     assert recipe.label == "imagenette-no-augment" and recipe.command.endswith("--no-augment")
-    loader, _ = imagenet.make_loaders(replace(recipe, batch_size=39), data, ALONE, workers=0)
+    loader, _ = imagenet.loaders(replace(recipe, batch_size=39), data, ALONE, workers=0)
     sums = []
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)

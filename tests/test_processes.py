@@ -1,16 +1,14 @@
 """Processes: any number of them trains on the same batches; a signal, however often it comes, leaves a state."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from small_folders import write_pictures
 from torch import nn
 
-from vit_edu.augment import NO_AUGMENTATION, normalise
+from vit_edu.augment import normalise
 from vit_edu.model import VisionTransformer
-from vit_edu.optimizer import TrainingConfig
 from vit_edu.photographs import MEAN, STD, Pictures
 from vit_edu.processes import Apart, Group, SharedBatches, make_loaders, validate
 from vit_edu.training import epoch_batches
@@ -21,13 +19,6 @@ ALONE = Group(0, 1, torch.device("cpu"))
 @pytest.fixture(scope="module")
 def pictures_folder(tmp_path_factory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures"))
-
-
-def small() -> SimpleNamespace:
-    """What `make_loaders` wants to know of a recipe."""
-    return SimpleNamespace(
-        model={"img_size": 16}, batch_size=8, smallest_crop=0.08, augmentation=NO_AUGMENTATION, training=TrainingConfig(2)
-    )
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -65,7 +56,7 @@ def test_an_epoch_begins_in_the_middle_and_epochs_differ():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_that_is_resumed_begins_at_its_place(pictures_folder, workers):
     """Also where processes read ahead as soon as the epoch begins."""
-    loader, _ = make_loaders(small(), pictures_folder, ALONE, workers=workers)
+    loader, _ = make_loaders(pictures_folder, 16, 8, ALONE, workers=workers)
     whole, rest = (list(epoch_batches(loader, 0, 1, done)) for done in (0, 2))
     assert len(whole) == 4 and len(rest) == 2
     for (images, labels), (again, same) in zip(whole[2:], rest):
@@ -104,7 +95,7 @@ def test_validation_figures_by_hand(pictures_folder):
     torch.manual_seed(0)
     model = VisionTransformer(16, 8, num_classes=3, embed_dim=16, depth=1, n_heads=2)
     nn.init.normal_(model.head.weight)
-    _, loader = make_loaders(small(), pictures_folder, ALONE, workers=0)
+    _, loader = make_loaders(pictures_folder, 16, 8, ALONE)
     figures = validate(model, loader, ALONE)
     pictures = Pictures(pictures_folder / "val", 16)
     model.eval()

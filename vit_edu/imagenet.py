@@ -24,13 +24,14 @@ from vit_edu.imagenet_recipes import BASIC, RECIPES, Recipe, adapted, chosen
 from vit_edu.imagenet_recipes import layer_decayed
 from vit_edu.model import VisionTransformer
 from vit_edu.optimizer import TrainingConfig
-from vit_edu.photographs import MEAN, STD, Pictures, Reader, check_classes
-from vit_edu.photographs import shared_imagenet, workers_for
+from vit_edu.photographs import MEAN, STD, Pictures, Reader, check_classes, check_folder
+from vit_edu.photographs import small_imagenet, workers_for
 from vit_edu.processes import Apart, Group, in_parallel, make_loaders, process_group
-from vit_edu.processes import same_folder, validate
+from vit_edu.processes import same_folder, together, validate
 from vit_edu.records import surroundings
 from vit_edu.throughput import epoch_report, training_flops
-from vit_edu.weights import load_model, load_state, read_weights
+from vit_edu.weights import Preparation, load_model, load_state, read_weights
+from vit_edu.weights import unwrapped
 
 
 def fit(
@@ -56,9 +57,10 @@ def fit(
     """
     data, out = Path(data).expanduser(), out and Path(out).expanduser()
     reading = dict(workers=workers_for(workers), skip_unreadable=skip_unreadable)
-    train_loader, val_loader = make_loaders(recipe, data, group, **reading)
+    train_loader, val_loader = loaders(recipe, data, group, **reading)
     config, pictures = adapted(recipe, len(train_loader)), train_loader.dataset
     classes, shape = len(pictures.classes), (3, pictures.size, pictures.size)
+    unwrapped(model).preparation = Preparation(MEAN, STD, pictures.classes)
     averaged = MovingAverage(model, recipe.average) if recipe.average > 0 else None
     augment = Augment(recipe.augmentation, MEAN, STD, classes, config.epochs)
     decays = layer_decay is not None
@@ -93,14 +95,12 @@ def fit(
     return history, averaged
 
 
-def together(should_stop: Callable[[], bool] | None, group: Group) -> Callable:
-    """Whether one of the processes was asked to stop: then all do, at one step."""
-
-    def asked() -> bool:
-        mine = should_stop is not None and should_stop()
-        return bool(group.total(torch.tensor([mine]).int()))
-
-    return asked
+def loaders(recipe: Recipe, data: Path, group: Group, **reading) -> tuple:
+    """`processes.make_loaders` as a recipe has it: training and validation batches."""
+    chosen = dict(smallest=recipe.smallest_crop, repeats=recipe.augmentation.repeats)
+    chosen |= dict(seed=recipe.training.seed) | reading
+    size = recipe.model["img_size"]
+    return make_loaders(data, size, recipe.batch_size, group, **chosen)
 
 
 def identity(recipe: Recipe, pictures: Pictures) -> dict:
@@ -271,6 +271,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = training_options("vit_edu.imagenet", RECIPES, "imagenette", main.__doc__)
     option, natural = parser.add_argument, partial(whole, least=0)
     option("--data", help="folder with train/ and val/ (default: Imagenette)")
+    option("--check", metavar="DIR", help="look at such a folder, and train nothing")
     option("--no-augment", action="store_true", help="the middle of each image, as it is")
     option("--pool", choices=["cls", "mean"], help="instead of the recipe's")
     option("--registers", type=natural, help="instead of the recipe's")
@@ -298,8 +299,12 @@ def main() -> None:
     args = parse_arguments()
     if args.list:
         return list_recipes()
+    if args.check is not None:
+        facts, problems = check_folder(Path(args.check).expanduser())
+        print(*facts, *(f"problem: {text}" for text in problems), sep="\n")
+        sys.exit(int(bool(problems)))
     recipe = chosen(args)
-    data = shared_imagenet() if args.data is None else Path(args.data)
+    data = small_imagenet() if args.data is None else Path(args.data)
     out = args.out or f"runs/imagenet-{recipe.label}-{args.seed}"
     if args.eval:
         figures = evaluate_run(out, data, args.skip_unreadable)

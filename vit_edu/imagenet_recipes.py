@@ -195,13 +195,11 @@ RECIPES["vit_b16_300ep"] = Recipe(
     ),
 )
 
-REFERENCE = TrainingConfig(epochs=300, lr=1e-3, weight_decay=0.1)
-
 RECIPES["reference"] = Recipe(
     "reference",
     "a tutorial's: ViT-B/16 with small batches, for the comparison",
     vit(768, 12, 12),
-    REFERENCE,
+    TrainingConfig(epochs=300, lr=1e-3, weight_decay=0.1),
     batch_size=256,
     warmup_steps=10_000,
     augmentation=Augmentation(crop_padding=0, flip=0, mix_until=1.0),

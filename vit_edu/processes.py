@@ -4,11 +4,10 @@ Written by tools/export.py from book/text/13_processes.md: edit that file, then 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -85,7 +84,7 @@ class Group:
     rank: int
     world: int
     device: torch.device
-    control: dist.ProcessGroup | None = None    # for words between the CPUs
+    control: "dist.ProcessGroup | None" = None    # for words between the CPUs
 
     @property
     def leads(self) -> bool:
@@ -110,16 +109,31 @@ def process_group() -> Iterator[Group]:
     if "RANK" not in os.environ:
         yield Group(0, 1, torch.device("cuda" if cuda else "cpu"))
         return
+    if not dist.is_available():
+        raise RuntimeError(
+            "this build of torch has no torch.distributed, which processes need to "
+            "talk; install a build that has, or start one process without torchrun"
+        )
     device = torch.device("cpu")
     if cuda:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("nccl" if cuda and dist.is_nccl_available() else "gloo")
     control = dist.new_group(backend="gloo")
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), device, control)
     finally:
         dist.destroy_process_group()
+
+
+def together(should_stop: Callable[[], bool] | None, group: Group) -> Callable:
+    """Whether one of the processes was asked to stop: then all do, at one step."""
+
+    def asked() -> bool:
+        mine = should_stop is not None and should_stop()
+        return bool(group.total(torch.tensor([mine]).int()))
+
+    return asked
 
 
 class Apart:
@@ -154,33 +168,39 @@ def validate(model: nn.Module, batches: DataLoader, group: Group) -> dict[str, f
 
 
 def make_loaders(
-    recipe: Any,
-    data: Path,
+    data: str | os.PathLike,
+    size: int,
+    batch_size: int,
     group: Group,
     *,
-    workers: int,
+    seed: int = 0,
+    smallest: float | None = 0.08,
+    repeats: int = 1,
+    workers: int = 0,
     skip_unreadable: bool = False,
 ) -> tuple[DataLoader, DataLoader]:
-    """This process's training batches, and its share of the validation images."""
+    """This process's training batches, and its share of the validation images.
+
+    data: a folder with train/ and val/
+    size: of the images, in pixels
+    batch_size: of all processes together
+    smallest: least share of the area in a random part; None: always the middle
+    repeats: views of each image in a batch
+    workers: processes that read, for this one
+    """
     train_root, val_root, _ = check_classes(data)
-    size, chance = recipe.model["img_size"], recipe.training.seed
     options = dict(skip_unreadable=skip_unreadable)
-    train_set = Pictures(train_root, size, smallest=recipe.smallest_crop, **options)
+    train_set = Pictures(train_root, size, smallest=smallest, **options)
     val_set = Pictures(val_root, size, **options)
-    sampler = SharedBatches(
-        len(train_set),
-        recipe.batch_size,
-        rank=group.rank,
-        world=group.world,
-        seed=chance,
-        repeats=recipe.augmentation.repeats,
-    )
-    pinned = dict(num_workers=workers, pin_memory=group.device.type == "cuda")
-    local = recipe.batch_size // group.world
+    place = dict(rank=group.rank, world=group.world)
+    n = len(train_set)
+    sampler = SharedBatches(n, batch_size, seed=seed, repeats=repeats, **place)
     share = range(group.rank, len(val_set), group.world)
+    local = batch_size // group.world
+    how = dict(num_workers=workers, pin_memory=group.device.type == "cuda")
     return (
-        Reader(train_set, local, sampler=sampler, drop_last=True, **pinned),
-        Reader(val_set, min(local, 250), sampler=share, **pinned),
+        Reader(train_set, local, sampler=sampler, drop_last=True, **how),
+        Reader(val_set, min(local, 250), sampler=share, **how),
     )
 
 
