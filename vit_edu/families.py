@@ -5,7 +5,6 @@ Written by tools/export.py from book/text/06_weights.md: edit that file, then `m
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +84,23 @@ def from_timm(state: State, model: VisionTransformer) -> dict[str, Tensor]:
     return state
 
 
+def fold_layer_scale(state: State) -> dict[str, Tensor]:
+    """Multiply each LayerScale (Touvron et al., 2021) into the linear layer before it."""
+    result, depth = dict(state), sum(name.endswith(".norm1.weight") for name in state)
+    for scale, layer in (".ls1.gamma", ".attn.proj"), (".ls2.gamma", ".mlp.fc2"):
+        if len(names := [name for name in state if name.endswith(scale)]) != depth:
+            raise ValueError(f"{len(names)} of {depth} blocks have their {scale[1:]}")
+        for name in names:
+            gamma = result.pop(name).float()                       # (D,)
+            for end in ".weight", ".bias":
+                target = name.removesuffix(scale) + layer + end
+                matrix = state.get(target)                         # (D, columns) or (D,)
+                if matrix is None or matrix.shape[:1] != gamma.shape:
+                    raise ValueError(f"{name} does not fit {target}")
+                result[target] = torch.einsum("d,d...->d...", gamma, matrix.float())
+    return result
+
+
 OTHER_NAMES = {    # Hugging Face's and Meta's
     "embeddings.patch_embeddings.projection.": "patch_embed.proj.",
     "embeddings.position_embeddings": "pos_embed",
@@ -123,23 +139,6 @@ def joined_qkv(state: State) -> dict[str, Tensor]:
         if len(parts) < 3 or len({part.shape for part in parts.values()}) > 1:
             raise ValueError(f"query, key and value for {name} do not fit each other")
         result[name] = torch.cat([parts[letter] for letter in "qkv"])
-    return result
-
-
-def fold_layer_scale(state: State) -> dict[str, Tensor]:
-    """Multiply each LayerScale (Touvron et al., 2021) into the linear layer before it."""
-    result, depth = dict(state), sum(name.endswith(".norm1.weight") for name in state)
-    for scale, layer in (".ls1.gamma", ".attn.proj"), (".ls2.gamma", ".mlp.fc2"):
-        if len(names := [name for name in state if name.endswith(scale)]) != depth:
-            raise ValueError(f"{len(names)} of {depth} blocks have their {scale[1:]}")
-        for name in names:
-            gamma = result.pop(name).float()                       # (D,)
-            for end in ".weight", ".bias":
-                target = name.removesuffix(scale) + layer + end
-                matrix = state.get(target)                         # (D, columns) or (D,)
-                if matrix is None or matrix.shape[:1] != gamma.shape:
-                    raise ValueError(f"{name} does not fit {target}")
-                result[target] = torch.einsum("d,d...->d...", gamma, matrix.float())
     return result
 
 
