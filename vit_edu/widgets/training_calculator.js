@@ -9,7 +9,7 @@ function costOf({flops, peak, images, fileBytes, gpus, epochs, utilisation, load
 }
 
 function startTrainingCalculator(root, data) {
-  const now = {...data.first}, inputs = {};
+  const now = {...data.first}, inputs = {}, flops = new Map(data.flops), peaks = new Map(data.peaks);
   const grouped = (value) => {    // three digits and a comma, whatever the reader's language
     const places = value < 10 ? 2 : value < 100 ? 1 : 0, [whole, rest] = value.toFixed(places).split(".");
     return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest ? `.${rest}` : "");
@@ -39,7 +39,7 @@ function startTrainingCalculator(root, data) {
   };
   const rates = element("div", {class: "rates"}, ...row("asked", "GPUs ask for"), ...row("loader", "loader gives"));
   const list = element("dl");
-  root.append(pick("Model", "model", Object.keys(data.flops)), pick("GPU", "gpu", Object.keys(data.peaks)), fields, verdict, rates, list);
+  root.append(pick("Model", "model", [...flops.keys()]), pick("GPU", "gpu", [...peaks.keys()]), fields, verdict, rates, list);
 
   function update() {
     shown.textContent = `${now.utilisation} %`;
@@ -51,7 +51,7 @@ function startTrainingCalculator(root, data) {
       list.replaceChildren();
       return;
     }
-    const cost = costOf({...data, ...now, flops: data.flops[now.model], peak: data.peaks[now.gpu]});
+    const cost = costOf({...data, ...now, flops: flops.get(now.model), peak: peaks.get(now.gpu)});
     const many = now.gpus === 1 ? `One ${now.gpu}` : `${grouped(now.gpus).replace(/\.0+$/, "")} ${now.gpu}`;
     const waits = cost.asked > now.loader * 1.005;
     verdict.textContent = `${grouped(cost.hours)} hours. `

@@ -47,7 +47,7 @@ class TrainingCalculator(Component):
         for what, value in numbers.items():
             if not value > 0:
                 raise ValueError(f"{what}={value} is not above 0")
-        data = {"flops": dict(flops), "peaks": dict(peaks), "images": IMAGES, "fileBytes": FILE_BYTES}
+        data = {"flops": [*flops.items()], "peaks": [*peaks.items()], "images": IMAGES, "fileBytes": FILE_BYTES}
         data["first"] = {"model": model, "gpu": gpu} | numbers
         asked = gpus * utilisation / 100 * peaks[gpu] * 1e12 / flops[model]
         hours = epochs * IMAGES / min(asked, loader) / 3600
