@@ -18,6 +18,7 @@ from torch import nn
 
 from vit_edu import VisionTransformer, patchify
 from vit_edu.widgets import AttentionExplorer, DigitReader, PatchExplorer, PositionExplorer, SoftmaxTemperature
+from vit_edu.weights import Preparation
 from vit_edu.widgets.component import viridis
 
 HEAD = (
@@ -37,6 +38,8 @@ def random_vit(**arguments) -> VisionTransformer:
         for name, tensor in model.named_parameters():
             scale = 0.6 if "qkv" in name or "pos_embed" in name else 0.2
             tensor.copy_((tensor + scale * torch.randn_like(tensor)).half())
+    if model.config["in_channels"] == 3:
+        model.preparation = Preparation(ANY_MEAN, ANY_STD)
     return model
 
 
@@ -775,6 +778,81 @@ def with_nan() -> VisionTransformer:
 def test_bad_input_is_refused(model, images, arguments, message):
     with pytest.raises(ValueError, match=message):
         AttentionExplorer(model(), images, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [dict(num_classes=0), dict(num_classes=0, n_registers=4)], ids=["plain", "registers"])
+def test_a_model_without_a_head_shows_maps_and_no_answer(show, arguments):
+    """DINO, for one: the class token's maps, no list of classes; the reader's own picture too."""
+    model = random_vit(**arguments)
+    page = show(explorer(model, own_picture="embed")._repr_html_())
+    maps, _ = expected(model, random_images()[0])
+    row = maps[-1].mean(axis=0)[0, model.n_prefix :]
+    np.testing.assert_allclose(drawn(page), row / row.max(), atol=1.5 / 255)
+    assert ask(page)["logits"] == [] and page.locator(".answers").count() == 0
+    assert "The answer" not in page.locator(".attention-explorer").inner_text()
+    content = io.BytesIO()
+    Image.fromarray(random_images()[1].permute(1, 2, 0).numpy()).save(content, "png")
+    page.locator("input[type=file]").set_input_files({"name": "p.png", "mimeType": "image/png", "buffer": content.getvalue()})
+    page.wait_for_function("document.querySelector('.attention-explorer').dataset.forward")
+    own, _ = expected(model, random_images()[1])
+    np.testing.assert_allclose(ask(page, block=2, head=1, query=0)["weights"], own[2, 1, 0], atol=5e-3)
+    assert page.locator(".answers").count() == 0 and page.locator(".only").is_hidden()
+
+
+def same_data(one: AttentionExplorer, other: AttentionExplorer) -> bool:
+    return one.data == other.data and one.still == other.still
+
+
+def test_models_as_people_have_them():
+    """Compiled, averaged, data-parallel: the same picture. Half precision: nearly, and packed in the same bytes."""
+    model = random_vit()
+    plain = explorer(model, own_picture="embed")
+    wrapped = torch.compile(model, backend="eager"), torch.optim.swa_utils.AveragedModel(model), nn.DataParallel(model)
+    for other in wrapped:
+        channels = dict(mean=ANY_MEAN, std=ANY_STD, own_picture="embed")
+        assert same_data(AttentionExplorer(other, random_images(), **channels), plain)
+        assert PositionExplorer(other).data == PositionExplorer(model).data
+    for dtype in torch.float16, torch.bfloat16:
+        half = explorer(random_vit().to(dtype), own_picture="embed")
+        assert len(half.data["own"]["model"]["weights"]) == len(plain.data["own"]["model"]["weights"])
+    assert explorer(random_vit().half(), own_picture="embed").data["own"] == plain.data["own"]
+
+
+def test_another_head_says_how_many_classes_there_are():
+    model = random_vit()
+    model.head = nn.Linear(24, 2)
+    assert explorer(model, labels=[0, 1, 1], class_names=["no", "yes"]).data["classes"] == ["no", "yes"]
+    model.head = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 7))
+    assert len(explorer(model).data["classes"]) == 7
+    with pytest.raises(ValueError, match="not Sequential; show the maps alone, with own_picture=False"):
+        explorer(model, own_picture=True)
+    model = random_vit()
+    model.blocks[1].mlp.act = nn.ReLU()
+    with pytest.raises(ValueError, match="not ReLU"):
+        explorer(model, own_picture=True)
+
+
+def test_normalisation_and_names_are_those_of_the_model():
+    model = random_vit()
+    model.preparation = None
+    with pytest.raises(ValueError, match="nothing says how this model's pictures were normalised"):
+        AttentionExplorer(model, random_images())
+    model.preparation = Preparation(ANY_MEAN, ANY_STD, NAMES)
+    given = explorer(model, class_names=NAMES)
+    assert same_data(AttentionExplorer(model, random_images(), own_picture=False), given)
+    for names in {0: "a", "2": "c"}, {"0": "a", "2": "c"}:
+        assert explorer(model, class_names=names).data["classes"] == ["a", "class 1", "c", "class 3"]
+    for names, message in (({"cat": 0}, "turn them round"), ({7: "cat"}, "names? class 7|name class 7"), (["a"], "1 class names")):
+        with pytest.raises(ValueError, match=message):
+            explorer(model, class_names=names)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_model_shows_its_maps():
+    quantised = torch.ao.quantization.quantize_dynamic(random_vit(), {nn.Linear})
+    assert len(explorer(quantised).data["pictures"]) == 3
+    with pytest.raises(ValueError, match="own_picture=False"):
+        explorer(quantised, own_picture=True)
 
 
 def test_a_model_with_other_attention_is_refused():

@@ -214,7 +214,7 @@ function startAttentionExplorer(root, data) {
     element("div", {class: "left"}, stage, bar.node, readout),
     element("div", {class: "right"}, chosen,
       element("div", {class: "lists"}, element("div", {}, element("p", {class: "heading"}, "Looks most at"), topList, elsewhere),
-        element("div", {}, element("p", {class: "heading"}, "The answer"), answers), only))),
+        ...(classes.length ? [element("div", {}, element("p", {class: "heading"}, "The answer"), answers)] : [])), only)),
     element("div", {class: "all"}, element("p", {class: "heading"}, "Every head at a glance"), element("div", {class: "scales"}, tilesScale, tilesBar.node),
       element("div", {class: "tiles"}, atlas), tilesNote), spoken);
 
@@ -284,6 +284,7 @@ function startAttentionExplorer(root, data) {
 
   function drawAnswers({logits, label, own}) {
     only.hidden = !own || classes.length < 2;
+    if (!classes.length) return;                                              // a model without a head
     const largest = Math.max(...logits), powers = [...logits].map((v) => Math.exp(v - largest)), total = powers.reduce((a, b) => a + b, 0);
     const order = range(classes.length).sort((a, b) => powers[b] - powers[a] || a - b).slice(0, 5);
     answers.replaceChildren(...order.map((k) => {

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vit_edu.widgets.component import Component, colour_of, data_uri, pack_model, png, rect, svg
-
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+from vit_edu.widgets.component import Component, colour_of, data_uri, inner, pack_model, png, rect, svg
 
 
 class AttentionExplorer(Component):
@@ -25,10 +23,12 @@ class AttentionExplorer(Component):
     every block, on one scale for all (of square roots, where an even share would be dark otherwise) or each on its own.
 
     Args:
-        model: any `VisionTransformer` of ours: class token or mean pooling, with or without registers.
+        model: any `VisionTransformer` of ours: class token or mean pooling, with or without registers; of any
+            precision, compiled, averaged or data-parallel. One without a head (DINO) has no classes: its maps are
+            shown without an answer.
         images: uint8 (n, C, H, W), or PIL images of the model's size.
         labels: the n true classes, if they are known.
-        class_names: the names of the model's classes.
+        class_names: the names of the model's classes, in order or by number; by default those of its `preparation`.
         own_picture: whether readers may try a picture of their own, which the page runs through the model.
             True: the weights are a file beside the page, loaded when a picture is chosen. `write_weights(folder)`
             writes it; a built book looks for it in `_static/`, so write it to a folder of `html_static_path`, here
@@ -36,7 +36,8 @@ class AttentionExplorer(Component):
             "embed": the weights are inside, which makes the HTML 8/3 bytes a weight longer and works everywhere.
             False: no own pictures.
             The page's model is exactly this one if its weights are rounded to float16 first.
-        mean, std: how the model's input is normalised, by channel; 8-bit values are divided by 255 first.
+        mean, std: how the model's input is normalised, by channel; 8-bit values are divided by 255 first. By default
+            as its `preparation` says, which `load_model` notes; a ValueError where nobody says it.
     """
 
     name, start, label = "attention-explorer", "startAttentionExplorer", "Where a Vision Transformer looks"
@@ -50,25 +51,29 @@ class AttentionExplorer(Component):
         labels: Sequence[int] | None = None,
         class_names: Sequence[str] | None = None,
         own_picture: bool | str = True,
-        mean: Sequence[float] | Tensor = CIFAR10_MEAN,
-        std: Sequence[float] | Tensor = CIFAR10_STD,
+        mean: Sequence[float] | Tensor | None = None,
+        std: Sequence[float] | Tensor | None = None,
     ) -> None:
+        known = getattr(model, "preparation", None) or getattr(inner(model), "preparation", None)
+        model = inner(model)
         check_model(model)
-        n_classes, channels = model.head.out_features, model.patch_embed.proj.in_channels
+        channels = model.patch_embed.proj.in_channels
         size, (rows, columns) = model.patch_embed.img_size, model.patch_embed.grid_size
-        mean, std = channel_values("mean", mean, channels), channel_values("std", std, channels)
+        mean, std = (channel_values(name, given, channels, known) for name, given in (("mean", mean), ("std", std)))
         images = picture_bytes(images, channels, size)
-        class_names = [f"class {k}" for k in range(n_classes)] if class_names is None else list(class_names)
-        if len(class_names) != n_classes:
-            raise ValueError(f"there are {len(class_names)} class names; the model has {n_classes} classes")
+        if own_picture not in (True, False, "embed"):
+            raise ValueError(f'own_picture is {own_picture!r}; choose True, False or "embed"')
+        maps, logits = look(model, images, mean, std)    # (n, L, h, N, N), (n, K)
+        if isinstance(model.head, nn.Identity):          # features, not classes
+            logits = logits[:, :0]
+        n_classes = logits.shape[1]
+        class_names = getattr(known, "classes", None) if class_names is None and n_classes else class_names
+        class_names = names_of(class_names, n_classes)
         labels = [None] * len(images) if labels is None else [int(label) for label in labels]
         if len(labels) != len(images) or any(k is not None and not 0 <= k < n_classes for k in labels):
             raise ValueError(f"labels {labels} for {len(images)} pictures and {n_classes} classes")
-        if own_picture not in (True, False, "embed"):
-            raise ValueError(f'own_picture is {own_picture!r}; choose True, False or "embed"')
 
         self.packed = pack_model(model, size) if own_picture else None
-        maps, logits = look(model, images, mean, std)    # (n, L, h, N, N), (n, K)
         pictures = [
             {"src": png(image), "label": label, "maps": pack_maps(of_image, numbers)}
             for image, label, of_image, numbers in zip(images, labels, maps, logits)
@@ -79,7 +84,7 @@ class AttentionExplorer(Component):
             "nHeads": maps.shape[2],
             "nRegisters": 0 if model.reg_token is None else model.reg_token.shape[1],
             "hasClassToken": model.cls_token is not None,
-            "classes": [str(name) for name in class_names],
+            "classes": class_names,
             "pictures": pictures,
             "own": None,
         }
@@ -148,13 +153,36 @@ def check_model(model: nn.Module) -> None:
             f"AttentionExplorer needs a vit_edu.VisionTransformer, not this {type(model).__name__}: {what}; "
             "load other people's weights into one first"
         )
-    broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    broken = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
     if broken:
         raise ValueError(f"weights that are not finite (NaN or infinite): {', '.join(broken[:3])}")
 
 
-def channel_values(name: str, values: Sequence[float] | Tensor, channels: int) -> Tensor:
-    """`mean` or `std` as a tensor with one number for each channel."""
+def names_of(classes: Sequence[str] | Mapping | None, n_classes: int) -> list[str]:
+    """Class names in order, from a list or from numbers to names (also as JSON has them: {"0": "cat"})."""
+    if classes is None:
+        return [f"class {k}" for k in range(n_classes)]
+    if isinstance(classes, Mapping):
+        for number, name in classes.items():
+            if not str(number).isdecimal() or isinstance(name, int):
+                raise ValueError(f"class_names lead from number to name, not {{{number!r}: {name!r}}}: turn them round")
+        by_number = {int(number): str(name) for number, name in classes.items()}
+        if wrong := [k for k in by_number if k >= n_classes]:
+            raise ValueError(f"class_names name class {wrong[0]}; the model has {n_classes} classes")
+        return [by_number.get(k, f"class {k}") for k in range(n_classes)]
+    if len(names := [str(name) for name in classes]) != n_classes:
+        raise ValueError(f"there are {len(names)} class names; the model has {n_classes} classes")
+    return names
+
+
+def channel_values(name: str, values: Sequence[float] | Tensor | None, channels: int, known: object = None) -> Tensor:
+    """`mean` or `std` as a tensor with one number for each channel; what is not given is what the model notes."""
+    values = getattr(known, name, None) if values is None else values
+    if values is None:
+        raise ValueError(
+            f"nothing says how this model's pictures were normalised: pass mean= and std=, or note them once as its "
+            f"preparation (vit_edu.weights.Preparation); {name} is missing"
+        )
     values = torch.as_tensor(values, dtype=torch.float32).cpu()
     if values.shape != (channels,):
         raise ValueError(f"{name} has the shape {tuple(values.shape)}; the model takes {channels} channels")
@@ -189,17 +217,19 @@ def picture_bytes(images, channels: int, size: tuple[int, int]) -> np.ndarray:
 @torch.no_grad()
 def look(model: nn.Module, images: np.ndarray, mean: Tensor, std: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Attention of every block and head (n, L, h, N, N) and logits (n, K), as float32; the model is left as it was."""
-    training, device = model.training, next(model.parameters()).device
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         pixels = (torch.from_numpy(images.copy()).float() / 255 - mean[:, None, None]) / std[:, None, None]
-        x, maps = model.embed(pixels.to(device)), []
+        pixels = pixels.to(next(model.parameters()))        # its device and dtype
+        x, maps = model.embed(pixels), []
         for block in model.blocks:
             x, weights = block(x, return_attention=True)    # (n, h, N, N)
             maps.append(weights.float().cpu())
-        logits = model(pixels.to(device)).float().cpu()
+        logits = model.forward(pixels).float().cpu()
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
     return torch.stack(maps, dim=1).numpy(), logits.numpy()
 
 

@@ -63,11 +63,30 @@ def png(image: np.ndarray) -> str:
     return data_uri("image/png", content.getvalue())
 
 
+def inner(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of `torch.compile`, averaging and parallel training."""
+    while (wrapped := getattr(model, "_orig_mod", None) or getattr(model, "module", None)) is not None:
+        model = wrapped
+    return model
+
+
 def pack_model(model: nn.Module, img_size: tuple[int, int]) -> dict:
     """Configuration and float16 weights of a ViT with timm's parameter names, as `vit.js` reads them.
 
-    The page's model is exactly this one if its weights are rounded to float16 first.
+    The page's model is exactly this one if its weights are rounded to float16 first. ValueError for a model with
+    parts that the page has no code for (a head of several layers, quantised layers, another activation).
     """
+    model = inner(model)
+    parts = [part for block in model.blocks for part in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2)]
+    acts = [getattr(block.mlp, "act", nn.GELU()) for block in model.blocks]
+    strange = [part for part in parts if type(part) is not nn.Linear]
+    strange += [act for act in acts if not isinstance(act, nn.GELU) or act.approximate != "none"]
+    strange += [model.head] if not isinstance(model.head, (nn.Linear, nn.Identity)) else []
+    if strange:
+        raise ValueError(
+            f"a page can run linear layers with an exact GELU and one linear head or none, not {type(strange[0]).__name__}; "
+            "show the maps alone, with own_picture=False"
+        )
     state = dict(model.state_dict())
     if getattr(model, "pos_embed", None) is not None:
         state["pos_embed"] = model.pos_embed             # fixed sine-cosine positions are not in the state dict
@@ -81,7 +100,7 @@ def pack_model(model: nn.Module, img_size: tuple[int, int]) -> dict:
         "pool": "cls" if "cls_token" in state else "mean",
         "eps": block.norm1.eps,
     }
-    content = b"".join(tensor.detach().cpu().numpy().astype("<f2").tobytes() for tensor in state.values())
+    content = b"".join(tensor.detach().cpu().float().numpy().astype("<f2").tobytes() for tensor in state.values())
     names = [[name, tensor.numel()] for name, tensor in state.items()]
     return {"config": config, "names": names, "weights": data_uri("application/octet-stream", content)}
 

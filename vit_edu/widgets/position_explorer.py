@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 from torch.nn import functional as F
 
-from vit_edu.widgets.component import Component, colour_of, data_uri, rect, svg
+from vit_edu.widgets.component import Component, colour_of, data_uri, inner, rect, svg
 
 
 class PositionExplorer(Component):
@@ -27,6 +27,7 @@ class PositionExplorer(Component):
             raise ValueError("there is no model: give at least one")
         maps, grids = {}, {}
         for name, model in models.items():
+            model = inner(model)
             positions = getattr(model, "pos_embed", None)
             if positions is None or not hasattr(model, "patch_embed"):
                 raise ValueError(f"{name} ({type(model).__name__}) has no position embeddings of patches")

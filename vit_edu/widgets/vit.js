@@ -5,7 +5,7 @@
 //
 // Tensors are flat Float32Arrays, the last axis contiguous, shapes in comments: N tokens, D width,
 // h heads, d = D/h. `weights` maps PyTorch's parameter names to arrays; a name that is absent
-// (a bias, the class token, registers, positions, a norm) is a part that this model has not got.
+// (a bias, the class token, registers, positions, a norm, the head) is a part that this model has not got.
 
 // The value of a float16 from its 16 bits: 1 sign, 5 exponent, 10 fraction.
 function halfToNumber(bits) {
@@ -154,5 +154,6 @@ function vitForward(config, w, image) {
     pooled = new Float32Array(D);
     for (let n = first; n < N; n++) for (let i = 0; i < D; i++) pooled[i] += tokens[n * D + i] / (N - first);
   }
-  return {logits: dense("head", norm("fc_norm", pooled, 1), 1), attention};
+  const y = norm("fc_norm", pooled, 1);
+  return {logits: w["head.weight"] ? dense("head", y, 1) : y, attention};   // without a head: features
 }
