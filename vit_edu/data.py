@@ -15,7 +15,6 @@ from urllib.error import URLError
 import torch
 import torch.nn.functional as F
 import torchvision
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
+from vit_edu.pictures import to_rgb
 from vit_edu.training import Batch
 from vit_edu.weights import written_beside
 
@@ -138,17 +138,6 @@ class TensorImages(Dataset):
         return self.transform(image) if self.transform else image, label
 
 
-def open_image(path: str) -> Image.Image:
-    """An image file as RGB; ValueError names a file that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:    # decoders fail in many ways
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); replace or remove it"
-        ) from error
-
-
 def image_folder(
     root: str | os.PathLike, transform: Callable | None = None
 ) -> ImageFolder:
@@ -162,7 +151,7 @@ def image_folder(
             f"{root} is not a folder; name one with a folder per class"
         )
     try:
-        return ImageFolder(root, transform, loader=open_image)
+        return ImageFolder(root, transform, loader=to_rgb)
     except FileNotFoundError as error:
         names = sorted(path.name for path in root.iterdir())
         found = ", ".join(names[:5]) or "nothing"

@@ -1,15 +1,33 @@
-"""Your own picture: from a file to a name.
+"""Data and augmentation: one picture, many views.
 
-Written by tools/export.py from book/text/18_predict.md: edit that file, then `make sync`.
+Written by tools/export.py from book/text/09_data.md: edit that file, then `make sync`.
 """
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".avif", ".jfif")
+# What systems and tools leave among pictures, beside names that begin with a point.
+HIDDEN = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+HIDDEN |= {"lost+found", "__pycache__"}
+
+
+def visible(name: str) -> bool:
+    """Whether a file or folder was put there by a person: `.DS_Store` was not."""
+    return not name.startswith(".") and name not in HIDDEN
+
+
+def expanded(path: str | os.PathLike) -> str:
+    """A path with `~` replaced by the user's folder."""
+    return os.path.expanduser(os.fspath(path))
 
 
 def to_bytes(array: np.ndarray) -> np.ndarray:
@@ -59,57 +77,84 @@ def from_array(array: np.ndarray | Tensor) -> Image.Image:
     return Image.fromarray(to_bytes(np.ascontiguousarray(array)))
 
 
-def straight(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say; as it is stored, with a warning, if they are broken."""
+TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+TURNS |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+
+
+def orientation(image: Image.Image) -> int:
+    """How the EXIF data say to turn a picture; 1, with a warning, if they are broken."""
     try:
-        return ImageOps.exif_transpose(image)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:                   # whatever a broken block brings up
+        name = getattr(image, "filename", "") or "the picture"
         warnings.warn(
-            f"the picture's EXIF data cannot be read ({error}); it is taken as it "
-            "is stored, which may be on its side",
-            stacklevel=4,
+            f"{name}: its EXIF data cannot be read ({error}); it is taken as it is "
+            "stored, which may be on its side",
+            stacklevel=3,
         )
+        return 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF data say; what was done is then forgotten."""
+    image.load()
+    if (turn := orientation(image)) not in TURNS:
         return image.copy()
+    turned = image.transpose(Image.Transpose[TURNS[turn]])
+    kept = image.info.keys() & {"transparency"}
+    turned.info = {name: image.info[name] for name in kept}
+    return turned
 
 
-def open_picture(source: Any) -> Image.Image:
-    """Read a path or an open file in full, turned upright; ValueError if broken."""
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened picture once turned; decodes nothing."""
+    width, height = image.size
+    return (height, width) if orientation(image) in (5, 6, 7, 8) else (width, height)
+
+
+@contextmanager
+def reading(source: Any) -> Iterator[Image.Image]:
+    """Open a path or a file, its pixels not yet decoded, for as long as a block lasts.
+
+    Whatever a decoder says there becomes a ValueError that names the file. Who needs a
+    part of a large JPEG only, asks for a smaller one before the pixels are decoded:
+
+        with reading(path) as image:
+            width, height = upright_size(image)    # as `to_rgb` will return it
+            image.draft("RGB", (image.width // 4, image.height // 4))
+            picture = to_rgb(image)                # about a quarter as wide
+    """
     if isinstance(source, (str, os.PathLike)):
-        source = os.path.expanduser(source)
+        source = expanded(source)
     try:
         with Image.open(source) as image:
-            image.load()
-            return straight(image)
+            yield image
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise                                    # Python says it best
     except Exception as error:                   # decoders fail in many ways
         raise ValueError(
-            f"{source} cannot be read as a picture ({error}); "
-            "copy or download it again"
+            f"{source} cannot be read as a picture ({error}); copy or download it "
+            "again, or remove it"
         ) from error
 
 
-def to_rgb(image: Any) -> Image.Image:
-    """A path, open file, PIL image of any mode, or array as RGB, upright.
+def open_picture(source: Any) -> Image.Image:
+    """Read a path or an open file in full, turned upright; ValueError if broken."""
+    with reading(source) as image:
+        return upright(image)
 
-    16 bits are scaled to 8; what is transparent shows white.
-    """
-    if image is None:
-        raise ValueError("no picture: image is None; pass a path, a PIL image or an array")
-    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        image = open_picture(image)
-    elif isinstance(image, (np.ndarray, Tensor)):
-        image = from_array(image)
-    elif isinstance(image, Image.Image):
-        image = straight(image)
-    else:
-        kind = type(image).__name__
-        raise TypeError(f"{kind} is no picture; pass a path, a PIL image or an array")
+
+def shown(image: Image.Image) -> Image.Image:
+    """An upright PIL image of any mode as RGB, as one would see it on white paper."""
     if image.mode[0] in "IF":                    # 16 bits, or floats
         pixels = np.asarray(image)
         if image.mode == "I":                    # how PIL keeps 16 bits at times
-            pixels = pixels.clip(0, 65_535).astype(np.uint16)
+            if pixels.min() < 0 or pixels.max() > 65_535:
+                raise ValueError("pixels of 32 bits; scale them to 16, 0 to 65,535")
+            pixels = pixels.astype(np.uint16)
+        hidden = pixels == image.info.get("transparency", -1)
         image = from_array(pixels)
+        image.putalpha(Image.fromarray(255 * (~hidden).astype(np.uint8)))
     if image.mode in ("La", "RGBa"):             # colours already multiplied by alpha
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
@@ -117,3 +162,22 @@ def to_rgb(image: Any) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def to_rgb(image: Any) -> Image.Image:
+    """A path, open file, PIL image of any mode, or array as RGB, upright.
+
+    16 bits are scaled to 8; what is transparent shows white. Training, evaluation and
+    prediction all open a picture by this function.
+    """
+    if image is None:
+        raise ValueError("no picture: image is None; pass a path, a PIL image or an array")
+    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
+        with reading(image) as opened:
+            return shown(upright(opened))
+    if isinstance(image, Image.Image):
+        return shown(upright(image))
+    if isinstance(image, (np.ndarray, Tensor)):
+        return shown(from_array(image))
+    kind = type(image).__name__
+    raise TypeError(f"{kind} is no picture; pass a path, a PIL image or an array")
