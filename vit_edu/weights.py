@@ -336,8 +336,8 @@ def main() -> None:
     """`python -m vit_edu.weights FILE ...` says what files are."""
     parser = argparse.ArgumentParser("vit_edu.weights", description="What is this file?")
     parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--heads", type=int, help="heads, where the width does not tell")
-    parser.add_argument("--part", help="which model, where there are several")
+    parser.add_argument("--heads", type=int, help="where the width does not tell")
+    parser.add_argument("--part", help="which of several models")
     options = parser.parse_args()
     for file in options.files:
         print(described(file, options.heads, options.part))
