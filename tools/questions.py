@@ -23,7 +23,9 @@ from pathlib import Path
 from chapters import ROOT, read, title, twins
 
 HEADING = "## Questions to come back to"
-FOLD = re.compile(r"^:::\{dropdown\} (?P<question>[^\n]+)\n:class-container: question\n(?P<answer>.+?)\n:::$", re.M | re.S)
+FOLD = re.compile(
+    r"^:::\{dropdown\} (?P<question>[^\n]+)\n:class-container: question\n(?P<answer>.+?)\n:::$", re.M | re.S
+)
 HEAD = """# Questions to come back to
 
 <!-- Written by tools/questions.py from the chapters: edit them, then `make sync`. -->

@@ -1,4 +1,4 @@
-"""Wrong answers that people really give, and where they register: `@wrong("exercise", "some of the words it must get")`."""
+"""Where the wrong answers that people really give register: `@wrong("exercise", "words that it must get")`."""
 
 from collections import defaultdict
 from collections.abc import Callable

@@ -25,13 +25,14 @@ def same(a: Any, b: Any, tolerance: float, nan: bool = False) -> bool:
 
 
 def show(value: Any) -> str:
-    """A value in a few words: small tensors in full, large ones by their shape, modules by their name."""
+    """A value in a few words: small tensors in full, large ones by their shape, modules by their first weights."""
     if isinstance(value, Tensor):
         if value.numel() > 8:
             return f"a tensor {tuple(value.shape)}"
         return str(rounded(value.detach().double().tolist()))
     if isinstance(value, nn.Module):
-        return f"{type(value).__name__}(…)"
+        sizes = [f"{name} {tuple(p.shape)}" for name, p in value.named_parameters() if p.ndim > 1]
+        return f"{type(value).__name__} with {', '.join(sizes[:2])}" if sizes else type(value).__name__
     if isinstance(value, tuple):
         return f"({', '.join(map(show, value))}{',' * (len(value) == 1)})"
     if isinstance(value, list):

@@ -43,7 +43,8 @@ def encoder(block, swapped=(), **options):
     layer = nn.TransformerEncoderLayer(
         block.attn.proj.in_features, block.attn.n_heads, block.mlp.fc1.out_features, dropout=0.0, **options
     )
-    parts = {"norm1": "norm1", "norm2": "norm2", "self_attn.out_proj": "attn.proj", "linear1": "mlp.fc1", "linear2": "mlp.fc2"}
+    parts = {"norm1": "norm1", "norm2": "norm2", "self_attn.out_proj": "attn.proj"}
+    parts |= {"linear1": "mlp.fc1", "linear2": "mlp.fc2"}
     if swapped:
         first, second = swapped
         parts[first], parts[second] = parts[second], parts[first]
@@ -55,7 +56,7 @@ def encoder(block, swapped=(), **options):
     return layer
 
 
-def keeps(ours, theirs):
+def differs(ours, theirs):
     """A question: does a parameter of the answer differ from the block's?"""
 
     def asks(function, block):
@@ -75,7 +76,10 @@ POST = Code(
             "the norms stand at the entrance of the branches: norm_first has to be False",
             like=lambda block: encoder(block, norm_first=True),
         ),
-        Mistake("the activation is ReLU unless it is told: \"gelu\"", like=lambda block: encoder(block, activation="relu")),
+        Mistake(
+            "the activation is ReLU unless it is told: \"gelu\"",
+            like=lambda block: encoder(block, activation="relu"),
+        ),
         Mistake(
             "batch and tokens are exchanged: PyTorch expects (N, B, D) unless batch_first is True",
             like=lambda block: encoder(block, batch_first=False),
@@ -88,13 +92,22 @@ POST = Code(
             "the number of heads is not the block's",
             when=lambda f, block: f(block).self_attn.num_heads != block.attn.n_heads,
         ),
-        Mistake("the weights of q, k and v are not the block's: in_proj_weight", when=keeps("attn.qkv.weight", "self_attn.in_proj_weight")),
-        Mistake("the biases of q, k and v are not the block's: in_proj_bias", when=keeps("attn.qkv.bias", "self_attn.in_proj_bias")),
-        Mistake("out_proj does not have the weights of attn.proj", when=keeps("attn.proj.weight", "self_attn.out_proj.weight")),
+        Mistake(
+            "the weights of q, k and v are not the block's: in_proj_weight",
+            when=differs("attn.qkv.weight", "self_attn.in_proj_weight"),
+        ),
+        Mistake(
+            "the biases of q, k and v are not the block's: in_proj_bias",
+            when=differs("attn.qkv.bias", "self_attn.in_proj_bias"),
+        ),
+        Mistake(
+            "out_proj does not have the weights of attn.proj",
+            when=differs("attn.proj.weight", "self_attn.out_proj.weight"),
+        ),
         Mistake("the norms do not have the block's weights", when=lambda f, b: any(
-            keeps(name, name)(f, b) for name in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"))),
+            differs(name, name)(f, b) for name in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"))),
         Mistake("linear1 and linear2 do not have the MLP's weights", when=lambda f, b: any(
-            keeps(f"mlp.fc{n}.{kind}", f"linear{n}.{kind}")(f, b) for n in (1, 2) for kind in ("weight", "bias"))),
+            differs(f"mlp.fc{n}.{kind}", f"linear{n}.{kind}")(f, b) for n in (1, 2) for kind in ("weight", "bias"))),
         Mistake(
             "the norms have PyTorch's epsilon or another; the block's is 1e-6",
             when=lambda f, block: f(block).norm1.eps != block.norm1.eps,

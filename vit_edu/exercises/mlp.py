@@ -229,7 +229,10 @@ CONVOLUTION = Code(
             "this GELU is the approximate one, by tanh; the MLP's is exact",
             like=lambda mlp: convolutions(mlp, nn.GELU("tanh")),
         ),
-        Mistake("the convolutions have no bias; the linear layers do", like=lambda mlp: convolutions(mlp, nn.GELU(), bias=False)),
+        Mistake(
+            "the convolutions have no bias; the linear layers do",
+            like=lambda mlp: convolutions(mlp, nn.GELU(), bias=False),
+        ),
         Mistake(
             "the kernel reaches the neighbours; each token stands alone, so its size is 1",
             when=lambda f, mlp: any(c.kernel_size != (1,) for c in convolutions_of(f, mlp)),

@@ -1,5 +1,7 @@
 """The checks of chapter 05, the Vision Transformer."""
 
+import functools
+
 import torch
 
 from vit_edu.exercises import Code, Mistake, Part, Prediction
@@ -10,10 +12,12 @@ from vit_edu.model import VisionTransformer, count_parameters
 
 def sizes():
     """Width, depth, patch, image and classes: tiny ones first, then the published ones."""
-    yield from [(4, 1, 1, 1, 1), (4, 1, 2, 2, 1), (4, 2, 2, 4, 3), (8, 3, 2, 6, 10), (8, 1, 4, 16, 2), (192, 12, 16, 224, 1000)]
-    yield from [(768, 12, 16, 224, 1000), (768, 12, 32, 224, 10), (1024, 24, 16, 384, 1000), (1280, 32, 14, 224, 1000)]
+    yield from [(4, 1, 1, 1, 1), (4, 1, 2, 2, 1), (4, 2, 2, 4, 3), (8, 3, 2, 6, 10), (8, 1, 4, 16, 2)]
+    yield from [(192, 12, 16, 224, 1000), (768, 12, 16, 224, 1000), (768, 12, 32, 224, 10)]
+    yield from [(1024, 24, 16, 384, 1000), (1280, 32, 14, 224, 1000)]
 
 
+@functools.cache
 def counted(width, depth, patch, img_size=224, num_classes=1000):
     with torch.device("meta"):
         return count_parameters(VisionTransformer(img_size, patch, 3, num_classes, width, depth, n_heads=1))
@@ -42,7 +46,10 @@ COUNT = Code(
             like=off_by(lambda D, L, P, S, K: -2 * D),
         ),
         Mistake("the positions are missing", like=off_by(lambda D, L, P, S, K: -D * ((S // P) ** 2 + 1))),
-        Mistake("the biases and norms of the blocks are missing: 13 D each", like=off_by(lambda D, L, P, S, K: -13 * D * L)),
+        Mistake(
+            "the biases and norms of the blocks are missing: 13 D each",
+            like=off_by(lambda D, L, P, S, K: -13 * D * L),
+        ),
         Mistake("the norms of the blocks are missing: 4 D each", like=off_by(lambda D, L, P, S, K: -4 * D * L)),
         Mistake("the head's bias is missing: K numbers", like=off_by(lambda D, L, P, S, K: -K)),
         Mistake("the head is missing: D K weights and K biases", like=off_by(lambda D, L, P, S, K: -K * D - K)),
@@ -54,7 +61,10 @@ COUNT = Code(
             "the number of patches is the square of S / P, in two directions",
             like=off_by(lambda D, L, P, S, K: D * (S // P - (S // P) ** 2)),
         ),
-        Mistake("only one block is counted; there are as many as the depth", like=off_by(lambda D, L, P, S, K: (1 - L) * (12 * D**2 + 13 * D))),
+        Mistake(
+            "only one block is counted; there are as many as the depth",
+            like=off_by(lambda D, L, P, S, K: (1 - L) * (12 * D**2 + 13 * D)),
+        ),
     ],
     tolerance=1e-9,
 )  # fmt: skip
@@ -66,7 +76,8 @@ COUNT = Code(
 def models():
     """Small models with all that the stream may begin with: class token, registers, positions of three kinds."""
     for seed, (depth, options) in enumerate([
-        (1, {}), (2, {}), (3, {"pool": "mean"}), (2, {"n_registers": 2}), (2, {"pool": "mean", "positions": "sincos2d"}),
+        (1, {}), (2, {}), (3, {"pool": "mean"}), (2, {"n_registers": 2}),
+        (2, {"pool": "mean", "positions": "sincos2d"}),
     ]):  # fmt: skip
         torch.manual_seed(seed)
         model = VisionTransformer(4, 2, 1, 3, embed_dim=8, depth=depth, n_heads=2, **options).eval()

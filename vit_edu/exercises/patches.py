@@ -15,8 +15,9 @@ def numbered(*shape: int) -> Tensor:
 def image_cases():
     """Images (B, C, H, W) and a patch: a row of patches, a column, channels, batches, then all together."""
     for shape, P in [
-        ((1, 1, 2, 4), 2), ((1, 1, 4, 2), 2), ((1, 2, 2, 2), 2), ((2, 1, 2, 2), 2), ((1, 1, 4, 4), 2), ((1, 2, 2, 2), 1),
-        ((1, 3, 4, 6), 2), ((2, 3, 6, 4), 2), ((3, 2, 6, 9), 3), ((2, 3, 8, 8), 4), ((1, 4, 5, 10), 5), ((2, 5, 12, 8), 4),
+        ((1, 1, 2, 4), 2), ((1, 1, 4, 2), 2), ((1, 2, 2, 2), 2), ((2, 1, 2, 2), 2), ((1, 1, 4, 4), 2),
+        ((1, 2, 2, 2), 1), ((1, 3, 4, 6), 2), ((2, 3, 6, 4), 2), ((3, 2, 6, 9), 3), ((2, 3, 8, 8), 4),
+        ((1, 4, 5, 10), 5), ((2, 5, 12, 8), 4),
     ]:  # fmt: skip
         yield numbered(*shape), P
 
@@ -110,7 +111,9 @@ LAST = Code(
         ),
         Mistake(
             "the image is read as (B, H, W, C) though its channels stand first",
-            like=lambda images, P: patchify(images.flatten(1).unflatten(1, (*images.shape[2:], -1)).permute(0, 3, 1, 2), P),
+            like=lambda images, P: patchify(
+                images.flatten(1).unflatten(1, (*images.shape[2:], -1)).permute(0, 3, 1, 2), P
+            ),
         ),
     ],
 )  # fmt: skip
@@ -123,11 +126,6 @@ def patches_cases():
 
 def joined(patches, P, H, W):
     return unpatchify(channels_first(patches, P), P, (H, W))
-
-
-def transposed_grid(patches, P, H, W):
-    grid = patches.unflatten(1, (H // P, W // P)).transpose(1, 2).flatten(1, 2)
-    return joined(grid, P, W, H).flatten(2).unflatten(2, (H, W))
 
 
 UNLAST = Code(

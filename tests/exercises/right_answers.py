@@ -1,0 +1,142 @@
+"""Other right answers than the chapters': a check that refuses one of them would be worse than none."""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+RIGHT = []
+
+
+def right(function):
+    RIGHT.append(function)
+    return function
+
+
+@right
+def patchify_unfold(images, P):
+    return nn.Unfold((P, P), stride=(P, P))(images).permute(0, 2, 1).contiguous()
+
+
+@right
+def patchify_last(images, P):
+    tiles = images.permute(0, 2, 3, 1).unfold(1, P, P).unfold(2, P, P)    # (B, rows, columns, C, P, P)
+    return tiles.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(1, 2)
+
+
+@right
+def unpatchify_last(patches, P, H, W):
+    images = torch.empty(len(patches), patches.shape[2] // P**2, H, W)
+    n = 0
+    for i in range(0, H, P):
+        for j in range(0, W, P):
+            images[:, :, i : i + P, j : j + P] = patches[:, n].view(len(patches), P, P, -1).permute(0, 3, 1, 2)
+            n += 1
+    return images
+
+
+@right
+def attention_in_pieces(query, keys, values, piece=5):
+    m, total, out = -math.inf, 0.0, 0.0
+    for k, v in zip(keys.split(piece), values.split(piece), strict=True):
+        scores = (k * query).sum(1) / math.sqrt(query.numel())
+        new = max(m, scores.max().item())
+        weights = torch.exp(scores - new)
+        shrink = math.exp(m - new)
+        total, out, m = total * shrink + weights.sum(), out * shrink + (weights[:, None] * v).sum(0), new
+    return out / total
+
+
+def in_logarithms(query, keys, values, piece=5):
+    """Each piece's own softmax, put together by their log-sum-exp."""
+    outputs, logs = [], []
+    query = query / len(query) ** 0.5
+    for start in range(0, keys.shape[0], piece):
+        scores = keys[start : start + piece] @ query
+        outputs.append(scores.softmax(-1) @ values[start : start + piece])
+        logs.append(scores.logsumexp(-1))
+    return torch.stack(logs).softmax(0) @ torch.stack(outputs)
+
+
+in_logarithms.__name__ = "attention_in_pieces"
+right(in_logarithms)
+
+
+@right
+def bias_gradients(layer, x):
+    (gradient,) = torch.autograd.grad((layer(x) ** 2).mean(), layer.qkv.bias)
+    return gradient.reshape(3, -1).norm(dim=1).tolist()
+
+
+@right
+def fold_norm(norm, linear):
+    new = copy.deepcopy(linear)
+    new.weight.data = linear.weight.data @ torch.diag(norm.weight.data)
+    new.bias.data = linear(norm.bias).data
+    return new
+
+
+@right
+def collapse(mlp):
+    """By asking what the layers make of zeros and of each unit vector."""
+    one = nn.Linear(mlp.fc1.in_features, mlp.fc2.out_features)
+    with torch.no_grad():
+        shift = mlp.fc2(mlp.fc1(torch.zeros(mlp.fc1.in_features)))
+        one.bias.copy_(shift)
+        one.weight.copy_((mlp.fc2(mlp.fc1(torch.eye(mlp.fc1.in_features))) - shift).T)
+    return one
+
+
+@right
+def as_convolutions(mlp):
+    class Convolutions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv1d(*mlp.fc1.weight.shape[::-1], 1)
+            self.second = nn.Conv1d(*mlp.fc2.weight.shape[::-1], 1)
+            for conv, fc in (self.first, mlp.fc1), (self.second, mlp.fc2):
+                conv.load_state_dict({"weight": fc.weight.unsqueeze(2), "bias": fc.bias})
+
+        def forward(self, x):
+            return self.second(F.gelu(self.first(x)))
+
+    return Convolutions()
+
+
+@right
+def to_pytorch(block):
+    width, hidden = block.mlp.fc2.out_features, block.mlp.fc1.out_features
+    layer = nn.TransformerEncoderLayer(width, block.attn.n_heads, hidden, 0, F.gelu, block.norm1.eps, True)
+    names = {"attn.qkv.": "self_attn.in_proj_", "attn.proj": "self_attn.out_proj"}
+    names |= {"mlp.fc1": "linear1", "mlp.fc2": "linear2"}
+    state = {}
+    for name, value in block.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        state[name] = value
+    layer.load_state_dict(state)
+    return layer.eval()
+
+
+@right
+def vit_parameters(width, depth, patch, img_size=224, num_classes=1000):
+    rows = img_size // patch
+    linear = lambda a, b: a * b + b    # noqa: E731
+    block = 2 * 2 * width + linear(width, 3 * width) + linear(width, width)
+    block += linear(width, 4 * width) + linear(4 * width, width)
+    return (
+        linear(3 * patch * patch, width) + width + (rows * rows + 1) * width + depth * block
+        + 2 * width + linear(width, num_classes)
+    )  # fmt: skip
+
+
+@right
+def all_tokens(model, images):
+    tokens = model.embed(images)
+    kept = (tokens.clone(),)
+    for number in range(len(model.blocks)):
+        tokens = model.blocks[number](tokens)
+        kept += (tokens,)
+    return kept
