@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vit_edu import imagenet, training
 from vit_edu.checkpoint import Keeper, MovingAverage
 from vit_edu.imagenet import build_model, fit, train_model
-from vit_edu.imagenet_recipes import RECIPES, layer_decayed, vit, without_augmentation
+from vit_edu.imagenet_recipes import RECIPES, layer_decayed, settings, vit, without_augmentation
 from vit_edu.model import VisionTransformer
 from vit_edu.optimizer import TrainingConfig
 from vit_edu.photographs import Pictures
@@ -380,3 +380,80 @@ def test_the_command_line_trains_lists_and_measures(pictures_folder, tmp_path):
     listed = subprocess.run([*base, "--list"], capture_output=True, text=True).stdout
     for recipe in RECIPES.values():
         assert recipe.command in listed
+
+
+# What a user may give
+
+
+@pytest.mark.parametrize("decay", [0, -1, 2, float("nan")])
+def test_a_layer_decay_that_is_none_is_refused(decay, data):
+    """A 0 is an answer, too: it is not the same as not being asked."""
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=1, n_heads=1)
+    with pytest.raises(ValueError, match="not above 0 and up to 1; 0.75 is usual"):
+        layer_decayed(model, TrainingConfig(), decay)
+    recipe = small()
+    with pytest.raises(ValueError, match="0.75 is usual"):
+        fit(build_model(recipe, data), recipe, data, ALONE, workers=0, layer_decay=decay)
+
+
+def test_layer_decay_is_for_adamw():
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=1, n_heads=1)
+    with pytest.raises(ValueError, match="not for optimizer='muon'"):
+        layer_decayed(model, TrainingConfig(optimizer="muon"), 0.5)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, MovingAverage, nn.DataParallel])
+def test_rates_go_by_the_names_of_the_model_inside(wrap):
+    model = VisionTransformer(16, 8, num_classes=3, embed_dim=8, depth=2, n_heads=1)
+    plain, wrapped = (layer_decayed(m, TrainingConfig(), 0.5) for m in (model, wrap(model)))
+    scales = [[group["lr_scale"] for group in optimizer.param_groups] for optimizer in (plain, wrapped)]
+    assert scales[0] == scales[1] and set(scales[0]) == {0.125, 0.25, 0.5, 1.0}
+
+
+@pytest.mark.parametrize("option", [["--layer-decay", "0.5"], ["--registers", "0"], ["--weights", "a/best.safetensors"]])
+def test_a_label_and_a_command_say_what_was_asked(option, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["imagenet", "--recipe", "imagenette", *option])
+    recipe = imagenet.chosen(imagenet.parse_arguments())
+    assert recipe.command.endswith(" ".join(option)) and recipe.label.startswith("imagenette-") and "/" not in recipe.label
+
+
+@pytest.mark.parametrize("option", [["--workers", "-1"], ["--registers", "-2"], ["--save-every", "0"], ["--keep", "-1"], ["--epochs", "0"]])
+def test_numbers_that_mean_nothing_are_refused(option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["imagenet", *option])
+    with pytest.raises(SystemExit):
+        imagenet.parse_arguments()
+    assert f"{option[1]} is not a whole number" in capsys.readouterr().err
+
+
+def test_a_run_at_home(data, tmp_path, monkeypatch):
+    """`~` in data, out and weights is the home folder; the weights say how pictures were prepared, and the classes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    recipe = small(training=TrainingConfig(epochs=1))
+    assert imagenet.run(recipe, "~/data", "~/run", workers=0, keep=1)
+    assert not (tmp_path / "~").exists() and (tmp_path / "run" / "run.json").exists()
+    for name in "weights", "best", "weights-epoch-0001":
+        known = load_model(tmp_path / "run" / f"{name}.safetensors").preparation
+        assert known.classes == ("ant", "bee", "cat"), name
+        assert known.mean == pytest.approx((0.485, 0.456, 0.406)) and known.std == pytest.approx((0.229, 0.224, 0.225))
+    assert 0 <= imagenet.evaluate_run("~/run", "~/data")["val_accuracy"] <= 1
+    model = build_model(recipe, data, "~/run/weights.safetensors")
+    assert torch.equal(model.head.weight, load_model(tmp_path / "run" / "weights.safetensors").head.weight)
+
+
+def test_a_folder_is_checked_and_nothing_trained(data, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["imagenet", "--check", str(data)])
+    with pytest.raises(SystemExit) as ended:
+        imagenet.main()
+    assert ended.value.code == 0 and "39 images of 3 classes" in capsys.readouterr().out
+    (data / "val" / "bee" / "0.jpg").write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as ended:
+        imagenet.main()
+    text = capsys.readouterr().out
+    assert ended.value.code == 1 and "problem: val: " in text and "0.jpg" in text
+
+
+def test_settings_hold_what_the_model_and_the_loop_are_given():
+    recipe = RECIPES["imagenette64"]
+    assert settings(recipe) == flat(recipe) | {name: recipe.model[name] for name in ("embed_dim", "depth", "n_heads")}
