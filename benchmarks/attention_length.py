@@ -12,7 +12,6 @@ a GPU; on a CPU resident, each in a process of its own.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,13 @@ import torch
 from torch import Tensor
 
 from vit_edu.attention import Attention
-from vit_edu.records import surroundings, write_record
 from vit_edu.checkpoint import write_csv
+from vit_edu.records import surroundings, write_record
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 WIDTH, HEADS = 384, 6
 TOKENS = 65, 197, 577, 1025, 4097
@@ -122,6 +126,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.memory:
         return print(added_memory(*json.loads(args.memory)))
+    if DEVICE.type == "cpu" and resource is None:
+        sys.exit("memory on a CPU is measured by Python's module `resource`, which Windows lacks: take WSL, or a GPU")
     if args.out and args.out.exists():
         sys.exit(f"{args.out} is there already; nothing is overwritten")
     # Memory first: a process that has grown hands its peak on to those that it starts.
