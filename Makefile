@@ -51,7 +51,7 @@ bench: $(READY)  ## speed beside timm and torchvision, and of the loaders, on wh
 	$(BIN)/python benchmarks/loader_speed.py
 
 records: $(READY)  ## run the recorded trainings of the chapters again
-	$(BIN)/python -m vit_edu.digits --all
+	$(BIN)/python -m vit_edu.experiment --all
 	$(BIN)/python tools/record.py runs/digits-*
 
 records-cpu: $(READY)  ## work through the laptop's runs of chapter 11, some hours; interrupt it at will

@@ -18,7 +18,8 @@ from small_runs import CONFIG, batches, data, small_vit, weights, without_times
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from vit_edu.checkpoint import train_resumably
+from vit_edu.checkpoint import Keeper, MovingAverage, train_resumably
+from vit_edu.records import read_record, write_record
 from vit_edu.training import evaluate
 
 KILLS = int(os.environ.get("VIT_EDU_KILLS", 3))
@@ -261,3 +262,74 @@ def test_a_state_that_cannot_be_opened_says_why(begun):
 
 def test_resuming_without_a_state_starts_anew(tmp_path):
     assert len(train_resumably(small_vit(), batches(), CONFIG, out=tmp_path, resume=True)) == 3
+
+
+class Odd:
+    pass
+
+
+def test_numbers_of_numpy_and_paths_are_kept_and_read_back(tmp_path):
+    """Settings, a model's arguments, a group's rate, the identity: what comes back is plain."""
+    config = replace(CONFIG, lr=np.linspace(0, 1e-3, 4)[3], epochs=np.int64(2), betas=(np.float64(0.9), 0.99))
+    identity = {"data": Path("pictures"), "name": np.str_("a"), "share": np.float32(0.5), "sizes": [np.int64(3)]}
+
+    def go(resume=False):
+        model = small_vit(embed_dim=np.int64(16), mlp_ratio=np.float64(2))
+        groups = [dict(params=list(model.parameters()), lr_scale=np.float64(0.5))]
+        optimizer = torch.optim.AdamW(groups, lr=np.float64(1e-3))
+        options = dict(out=tmp_path, resume=resume, identity=identity, optimizer=optimizer)
+        return train_resumably(model, batches(), config, **options)
+
+    assert go() == go(resume=True)
+    run = torch.load(tmp_path / "state.pt", weights_only=True)["run"]
+    assert run["lr"] == 1e-3 and type(run["lr"]) is float and run["embed_dim"] == 16
+    assert (run["data"], run["name"], run["share"], run["sizes"]) == ("pictures", "a", 0.5, [3])
+
+
+@pytest.mark.parametrize("value", [Odd(), torch.zeros(3), np.zeros(2), {"deep": [Odd()]}], ids=lambda v: type(v).__name__)
+def test_what_a_state_cannot_hold_is_refused_before_the_first_step(value, tmp_path):
+    steps = []
+    options = dict(out=tmp_path / "run", identity={"what": value}, after_step=steps.append)
+    with pytest.raises(ValueError, match=r"identity\['what'\].* is of kind .*, which a saved state cannot hold"):
+        train_resumably(small_vit(), batches(), CONFIG, **options)
+    assert not steps and not (tmp_path / "run").exists()
+
+
+def test_a_first_state_that_cannot_be_read_back_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "save", lambda content, path: Path(path).write_bytes(b"half"))
+    with pytest.raises(ValueError, match="is not the state of a training run"):
+        train_resumably(small_vit(), batches(), CONFIG, out=tmp_path)
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    train_resumably(small_vit(), batches(), CONFIG, out="~/run", should_stop=lambda: True)
+    assert os.listdir(tmp_path) == ["run"] and (tmp_path / "run" / "state.pt").exists()
+    Keeper(small_vit(), "~/run", 1)({"epoch": 1, "val_accuracy": 0.5})
+    write_record("~/run", place="here")
+    assert read_record("~/run").facts == {"place": "here"}
+    assert sorted(os.listdir(tmp_path)) == ["run"] and (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_a_models_own_config_of_another_kind_is_left_alone(tmp_path):
+    model = small_vit()
+    model.config = Odd()
+    train_resumably(model, batches(), CONFIG, out=tmp_path, should_stop=lambda: True)
+
+
+def test_the_average_forgets_its_start(tmp_path):
+    """Against the recurrence by hand; buffers of whole numbers are copied."""
+    model = torch.nn.BatchNorm1d(2)
+    averaged, expected = MovingAverage(model, 0.9), None
+    for n, value in enumerate([1.0, 4.0, 2.0, 5.0]):
+        torch.nn.init.constant_(model.weight, value)
+        model.num_batches_tracked += 1
+        averaged.update_parameters(model)
+        kept = min(0.9, (1 + n) / (10 + n)) if n else 0.0
+        expected = value if expected is None else kept * expected + (1 - kept) * value
+        assert averaged.module.weight[0].item() == pytest.approx(expected)
+    assert averaged.module.num_batches_tracked == 4
+    with pytest.raises(ValueError, match=r"decay 1 is not in \[0, 1\)"):
+        MovingAverage(model, 1)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vit_edu.optimizer import learning_rate, make_optimizer
-from vit_edu.training import evaluate, train, training_step
+from vit_edu.training import evaluate, predict_logits, train, training_step
 
 
 def test_every_step_has_the_rate_of_the_schedule_and_the_model_in_training_mode():
@@ -161,3 +161,83 @@ def test_a_loss_that_is_not_finite_is_found_within_fifty_steps():
 def test_evaluating_nothing_is_an_error():
     with pytest.raises(ValueError, match="no batch to evaluate"):
         evaluate(small_vit(), [])
+
+
+@pytest.mark.parametrize("none", [None, 0, 0.0])
+def test_no_clipping_is_a_full_step(none):
+    moved = []
+    for clip_norm in (none, 1e9):
+        model = small_vit()
+        nn.init.normal_(model.head.weight, std=10.0)
+        config = replace(CONFIG, clip_norm=clip_norm)
+        training_step(model, torch.optim.SGD(model.parameters(), lr=1.0), data(8).tensors, config)
+        moved.append(weights(model))
+    assert all(torch.equal(a, b) for a, b in zip(*moved))
+
+
+LABELS = {
+    "int32": (torch.tensor([0, 1, 2, 3], dtype=torch.int32), "torch.int32 of shape .4,..*labels.long"),
+    "int16": (torch.tensor([0, 1, 2, 3], dtype=torch.int16), "torch.int16"),
+    "float": (torch.tensor([0.0, 1.0, 2.0, 3.0]), "torch.float32 of shape .4,."),
+    "a column": (torch.tensor([[0], [1], [2], [3]]), "shape .4, 1."),
+    "one-hot, whole": (torch.eye(4, dtype=torch.int64), "probabilities of shape .4, 4."),
+    "too many classes": (torch.rand(4, 5), "probabilities of shape .4, 4."),
+    "from one": (torch.tensor([1, 2, 3, 4]), "run from 1 to 4, the model's classes from 0 to 3; count labels from 0"),
+    "negative": (torch.tensor([-1, 0, 1, 2]), "run from -1 to 2"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_another_kind_are_named_with_their_remedy(kind):
+    labels, message = LABELS[kind]
+    batch = data(4).tensors[0], labels
+    with pytest.raises(ValueError, match=message):
+        train(small_vit(), [batch], CONFIG)
+    with pytest.raises(ValueError, match=message):
+        evaluate(small_vit(), [batch])
+
+
+def test_logits_are_plain_tensors_that_can_be_learned_from():
+    """A linear probe, and a temperature: gradients flow through what `predict_logits` returned."""
+    logits, labels = predict_logits(small_vit(), DataLoader(data(8), 4))
+    assert not logits.is_inference() and not logits.requires_grad
+    temperature = torch.ones((), requires_grad=True)
+    F.cross_entropy(logits / temperature, labels).backward()
+    assert temperature.grad is not None
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(data(8))
+
+
+images, labels = data(8).tensors
+REFUSED = [
+    ("no length.*data set has a length", DataLoader(Stream(), 4), CONFIG),
+    (r"batches \(generator\) has no length", (batch for batch in [(images, labels)]), CONFIG),
+    (r"a batch is \(dict\), not a pair of tensors.*collate_fn", [{"image": images, "label": labels}], CONFIG),
+    (r"a batch is \(Tensor, Tensor, Tensor\)", [(images, labels, labels)], CONFIG),
+    (r"a batch is \(Tensor, list\)", [(images, [0] * 8)], CONFIG),
+    ("epochs is 0; choose a number from 1 on", batches(), replace(CONFIG, epochs=0)),
+    ("epochs is 2.5", batches(), replace(CONFIG, epochs=2.5)),
+    ("accumulate is 0; choose a number from 1 on", batches(), replace(CONFIG, accumulate=0)),
+    ("seed is -1; choose a number from 0 on", batches(), replace(CONFIG, seed=-1)),
+    ("clip_norm is -1; choose a number from 0 on", batches(), replace(CONFIG, clip_norm=-1)),
+    ("'fp16'; choose 'auto', 'float32' or 'bfloat16'", batches(), replace(CONFIG, precision="fp16")),
+]
+
+
+@pytest.mark.parametrize("message, given, config", REFUSED, ids=[message for message, *_ in REFUSED])
+def test_what_cannot_be_trained_is_refused_before_the_first_step(message, given, config):
+    steps = []
+    with pytest.raises(ValueError, match=message):
+        train(small_vit(), given, config, after_step=steps.append)
+    assert not steps
+
+
+def test_a_stream_that_knows_its_length_trains():
+    class Counted(Stream):
+        def __len__(self):
+            return 8
+
+    assert len(train(small_vit(), DataLoader(Counted(), 4), CONFIG)) == 3
