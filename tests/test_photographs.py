@@ -102,7 +102,7 @@ def test_any_decoders_error_names_the_file(tmp_path):
     content = bytearray(path.read_bytes())
     content[29:33] = b"\0\0\0\0"    # the check sum of its header
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as a picture"):
         open_reduced(path, 4, central_box)
 
 

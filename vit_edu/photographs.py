@@ -29,6 +29,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import pil_to_tensor
 
 from vit_edu.data import data_folder, image_folder
+from vit_edu.pictures import reading, to_rgb, upright_size, visible
 from vit_edu.training import Batch
 
 # Mean and deviation of ImageNet's channels, as everybody uses them.
@@ -90,8 +91,9 @@ def small_imagenet(download: bool = True) -> Path:
 
 
 def folders_in(root: Path) -> list[str]:
-    """The classes: the folders in `root`, sorted, as ImageFolder takes them."""
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    """The classes: the folders in `root`, sorted, but for hidden ones."""
+    folders = filter(os.DirEntry.is_dir, os.scandir(root))
+    names = sorted(filter(visible, (folder.name for folder in folders)))
     return names or image_folder(root).classes    # which says what it found instead
 
 
@@ -137,27 +139,21 @@ def central_box(
 
 
 def open_reduced(path: str, size: int, box: Callable[[int, int], tuple]) -> Image.Image:
-    """A part of an image file, resized to `size` × `size`, RGB.
+    """A part of an image file, upright, resized to `size` × `size`, RGB.
 
     `box` gives the part (left, top, right, bottom) for a width and a height. A JPEG is
     decoded at 1/2, 1/4 or 1/8 of its size where that leaves enough pixels: the header
     says how large it is before anything is decoded.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            left, top, right, bottom = box(width, height)
-            factor = max(1.0, min(right - left, bottom - top) / size)
-            image.draft("RGB", (int(width / factor), int(height / factor)))
-            x, y = image.width / width, image.height / height
-            part = left * x, top * y, right * x, bottom * y
-            resized = image.convert("RGB").resize((size, size), Image.BICUBIC, part)
-    except Exception as error:    # decoders fail in many ways
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); replace or remove it, or "
-            "pass --skip-unreadable"
-        ) from error
-    return resized
+    with reading(path) as image:
+        width, height = upright_size(image)
+        left, top, right, bottom = box(width, height)
+        factor = max(1.0, min(right - left, bottom - top) / size)
+        image.draft("RGB", [int(side / factor) for side in image.size])
+        picture = to_rgb(image)
+        x, y = picture.width / width, picture.height / height
+        part = left * x, top * y, right * x, bottom * y
+        return picture.resize((size, size), Image.BICUBIC, part)
 
 
 class Pictures(Dataset):
@@ -194,9 +190,10 @@ class Pictures(Dataset):
             path, label = self.folder.samples[i % len(self)]
             try:
                 return self.read(path, seed), label
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 if not self.skip_unreadable:
-                    raise
+                    advice = f"{error}; or pass --skip-unreadable"
+                    raise ValueError(advice) from error
                 print(f"skipped: {error}", file=sys.stderr)
         raise ValueError(f"no image of {self.folder.root} can be read")
 
@@ -315,12 +312,10 @@ def check_folder(
         parts = {folder.name: image_folder(folder) for folder in roots}
     except (OSError, ValueError) as error:
         return facts, [str(error)]
-    if hidden := [name for name in classes if name.startswith((".", "_"))]:
-        problems += [f"{', '.join(hidden)} would be a class; remove the folder"]
     odd = [name for name in classes if not re.fullmatch(r"n\d{8}", name)]
-    if len(classes) == 1000 and odd:
-        why = "sorted, they give other numbers than published weights know"
-        problems += [f"classes named {odd[0]}, not as n01440764: {why}"]
+    if odd and (len(classes) == 1000 or len(odd) < len(classes) / 2):
+        why = "published weights count ImageNet's own names, sorted"
+        problems += [f"a class is called {odd[0]}, not as n01440764: {why}"]
     for part, folder in parts.items():
         paths = [path for path, _ in folder.samples]
         each = Counter(folder.targets).values()
@@ -341,7 +336,7 @@ def read_some(part: str, paths: list[str], n: int) -> tuple[list[str], list[str]
     for path in (paths[i] for i in chosen):
         try:
             open_reduced(path, 224, lambda *size: sizes.append(size) or (0, 0, *size))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             broken.append(f"{part}: {error}")
     rate = len(chosen) / (time.perf_counter() - start)
     kilobytes = statistics.median(os.path.getsize(paths[i]) for i in chosen) / 1000

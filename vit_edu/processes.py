@@ -44,8 +44,8 @@ class SharedBatches(Sampler):
         if batch_size % world:
             near = batch_size // world * world or world
             raise ValueError(
-                f"a batch of {batch_size} images cannot be shared by {world} processes; "
-                f"choose a multiple of {world}, such as {near}"
+                f"a batch of {batch_size} images cannot be shared by {world} "
+                f"processes; choose a multiple of {world}, such as {near}"
             )
         if batch_size > n_images:
             raise ValueError(
@@ -61,7 +61,7 @@ class SharedBatches(Sampler):
         self.epoch, self.start_batch = epoch, 0
 
     def __len__(self) -> int:
-        """Images that this process gets in a whole epoch, without an incomplete batch."""
+        """Images that this process gets in an epoch, without an incomplete batch."""
         return self.n_images // self.batch_size * (self.batch_size // self.world)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -104,7 +104,7 @@ class Group:
 
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """Join the processes that torchrun started (nccl on GPUs, else gloo), or be alone."""
+    """Join the processes that torchrun started (by nccl on GPUs), or be alone."""
     cuda = torch.cuda.is_available()
     if "RANK" not in os.environ:
         yield Group(0, 1, torch.device("cuda" if cuda else "cpu"))
