@@ -97,10 +97,10 @@ def fit(
 
 def loaders(recipe: Recipe, data: Path, group: Group, **reading) -> tuple:
     """`processes.make_loaders` as a recipe has it: training and validation batches."""
-    chosen = dict(smallest=recipe.smallest_crop, repeats=recipe.augmentation.repeats)
-    chosen |= dict(seed=recipe.training.seed) | reading
+    views = dict(smallest=recipe.smallest_crop, repeats=recipe.augmentation.repeats)
+    views |= dict(seed=recipe.training.seed) | reading
     size = recipe.model["img_size"]
-    return make_loaders(data, size, recipe.batch_size, group, **chosen)
+    return make_loaders(data, size, recipe.batch_size, group, **views)
 
 
 def identity(recipe: Recipe, pictures: Pictures) -> dict:

@@ -62,7 +62,7 @@ class Recipe:
 
 
 def file_name(change: str) -> str:
-    """A change as a part of a folder's name: "weights=a/b.safetensors" is "weights-b"."""
+    """A change as part of a name: "weights=a/b.safetensors" is "weights-b"."""
     name, _, value = change.partition("=")
     return f"{name}-{Path(value).stem if name == 'weights' else value}".rstrip("-")
 
@@ -248,7 +248,7 @@ def chosen(args: argparse.Namespace) -> Recipe:
         if (value := getattr(args, name)) is not None:
             model[argument] = value
             changes.append(f"{name}={value}")
-    for name in "weights", "layer_decay":    # where it begins, and how fast each layer goes
+    for name in "weights", "layer_decay":
         if (value := getattr(args, name)) is not None:
             changes.append(f"{name.replace('_', '-')}={value}")
     return replace(
