@@ -145,11 +145,10 @@ def save_weights(
         config["num_classes"] = model.head.out_features
     known = getattr(model, "preparation", None) if preparation is None else preparation
     known = Preparation(**known) if isinstance(known, Mapping) else known
-    metadata = {"config": json.dumps(config)}
     if known is not None:
-        metadata["preparation"] = json.dumps(asdict(known))
-    with written_beside(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+        config["preparation"] = asdict(known)
+    with written_beside(path) as temporary:    # one entry: two would come in any order
+        save_file(state, temporary, metadata={"config": json.dumps(config)})
 
 
 def is_pickled(path: Path) -> bool:
@@ -172,20 +171,18 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict, 
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}
-            said = file.metadata() or {}
+            said = (file.metadata() or {}).get("config", "{}")
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}); "
             "copy or download it again"
         ) from error
     try:
-        config = dict(json.loads(said["config"]))
-    except (KeyError, TypeError, ValueError):    # none, or somebody else's by that name
-        config = {}
-    try:
-        return state, config, Preparation(**json.loads(said["preparation"]))
-    except (KeyError, TypeError, ValueError):
-        return state, config, None
+        config = dict(json.loads(said))
+        known = config.pop("preparation", None)
+        return state, config, known and Preparation(**known)
+    except (TypeError, ValueError):    # somebody else's metadata by that name
+        return state, {}, None
 
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
