@@ -24,7 +24,6 @@ from vit_edu.augment import (
     rand_augment,
     transforms_for,
 )
-from vit_edu.checkpoint import MovingAverage
 from vit_edu.data import digits32
 
 # Our names for torchvision's operations.
@@ -44,7 +43,9 @@ def seeded():
 def pictures(n=16, size=32):
     """Smooth coloured bytes, unlike noise: interpolation and equalising do something to them."""
     low = torch.rand(n, 3, 5, 5) * 255
-    return nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 255).byte()
+    images = nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 255).byte()
+    images[:, :, 0, :8], images[:, :, 0, 8:16] = 255, 0  # white and black, which solarize treats apart
+    return images
 
 
 @pytest.mark.parametrize("magnitude", [0, 5, 9, 14, 30])
@@ -64,6 +65,14 @@ def test_each_operation_equals_torchvisions(name, magnitude):
             )
             assert (own.int() - expected.int()).abs().max() <= 1  # of 255: rounding in float32
             assert (own != expected).float().mean() < 0.05
+
+
+def test_solarize_inverts_from_the_threshold_on():
+    """By hand: at level 0 the threshold is 255, which white reaches; at 0.5 it is 127.5, at 1 everything is inverted."""
+    tones = torch.tensor([0, 127, 128, 254, 255], dtype=torch.uint8).expand(1, 3, 1, 5)
+    expected = {0: [0, 127, 128, 254, 0], 0.5: [0, 127, 127, 1, 0], 1: [255, 128, 127, 1, 0]}
+    for level, values in expected.items():
+        assert OPERATIONS["solarize"](tones, level)[0, 0, 0].tolist() == values
 
 
 def test_every_operation_is_there():
@@ -223,6 +232,15 @@ def test_no_augmentation_normalises_alone():
     assert torch.allclose(out, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [tuple, list, torch.tensor])
+def test_moments_may_be_numbers_or_a_tensor(kind):
+    mean, std, images = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), pictures(2)
+    expected = normalise(images, torch.tensor(mean), torch.tensor(std))
+    assert torch.equal(normalise(images, kind(mean), kind(std)), expected)
+    alone = transforms_for(NO_AUGMENTATION, 32, kind(mean), kind(std))(images[0])
+    assert torch.allclose(alone, expected[0], atol=1e-6)
+
+
 def test_enlarging():
     images = torch.randn(2, 3, 32, 32)
     assert enlarge(images, None) is images and enlarge(images, 32) is images
@@ -244,31 +262,3 @@ def test_the_same_seed_gives_the_same_batch():
         torch.manual_seed(1)
         same.append(augment(images, torch.arange(32) % 10)[0])
     assert torch.equal(*same)
-
-
-def test_the_moving_average_by_hand():
-    """The first update copies; then each keeps min(decay, (1 + n) / (10 + n)) of the average."""
-    model = nn.Linear(1, 1, bias=False)
-    averaged, value = MovingAverage(model, 0.5), None
-    for n, weight in enumerate([1.0, 4.0, 2.0, -3.0, 0.0, 5.0, 7.0, 1.0, 1.0, 9.0, 2.0, 3.0]):
-        nn.init.constant_(model.weight, weight)
-        averaged.update_parameters(model)
-        kept = min(0.5, (1 + n) / (10 + n))
-        value = weight if n == 0 else kept * value + (1 - kept) * weight
-        assert averaged.module.weight.item() == pytest.approx(value, rel=1e-6)
-
-
-def test_the_moving_average_takes_buffers_along():
-    model = nn.Sequential(nn.BatchNorm1d(2))
-    averaged = MovingAverage(model)
-    for _ in range(3):
-        model(torch.randn(8, 2) + 5)
-        averaged.update_parameters(model)
-    mean = averaged.module[0].running_mean
-    assert (mean > 0.4).all() and (mean < model[0].running_mean).all()
-    assert averaged.module[0].num_batches_tracked > 0
-
-
-def test_a_decay_of_one_is_refused():
-    with pytest.raises(ValueError, match="decay 1.0 is not in"):
-        MovingAverage(nn.Linear(1, 1), 1.0)

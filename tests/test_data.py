@@ -4,6 +4,8 @@ import hashlib
 import os
 import pickle
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +73,7 @@ def test_a_damaged_file_is_named_and_kept(name, copy):
     before = sorted((p, p.stat().st_size) for p in copy.rglob("*"))
     with pytest.raises(ValueError, match=rf"{name} differ from every known copy.*download CIFAR-10 again"):
         cifar10(copy)
-    assert sorted((p, p.stat().st_size) for p in copy.rglob("*")) == before
+    assert sorted((p, p.stat().st_size) for p in copy.rglob("*") if p.suffix != ".lock") == before
 
 
 @pytest.mark.parametrize("name", ["data_batch_1", "batches.meta"])
@@ -229,16 +231,23 @@ def test_the_order_is_torchs_chance():
 
 
 @pytest.mark.parametrize(
-    "size, repeats, message", [(0, 1, "batch_size 0"), (51, 1, "51 does not fit 50"), (8, 3, "8 cannot hold 3 views")]
+    "size, repeats, message",
+    [(0, 1, "batch_size 0"), (51, 1, "51 does not fit 50"), (8, 3, "8 cannot hold 3 views"), (8, 0, "hold 0 views")],
 )
 def test_batches_that_cannot_be(size, repeats, message):
     with pytest.raises(ValueError, match=message):
         DeviceLoader(*numbered(), size, shuffle=True, repeats=repeats)
 
 
-def test_views_without_an_order_of_chance_would_leave_images_out():
-    with pytest.raises(ValueError, match="shuffle=True"):
-        DeviceLoader(*numbered(), 12, repeats=3)
+def test_views_in_plain_order_show_every_image():
+    """A shuffled epoch shows a third of the images, another third next time; in plain order each comes three times."""
+    loader = DeviceLoader(*numbered(), 12, repeats=3)
+    batches = [y for _, y in loader]
+    assert len(batches) == len(loader) == 13
+    assert torch.cat(batches).unique(return_counts=True)[1].tolist() == [3] * 50
+    shuffled = DeviceLoader(*numbered(), 12, shuffle=True, repeats=3)
+    epochs = [set(torch.cat([y for _, y in shuffled]).tolist()) for _ in range(8)]
+    assert len(set().union(*epochs)) > 40
 
 
 def test_torchs_loader_gives_the_same_images():
@@ -269,7 +278,7 @@ def test_a_folder_of_images(folder):
 def test_an_unreadable_image_is_named_and_kept(folder):
     broken = folder / "dog" / "1.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    with pytest.raises(ValueError, match=r"dog.1\.png cannot be read as an image.*replace or remove it"):
+    with pytest.raises(ValueError, match=r"dog.1\.png cannot be read as a picture.*again, or remove it"):
         list(image_folder(folder))
     assert broken.exists()
 
@@ -278,9 +287,67 @@ def test_a_folder_of_another_layout(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds 0\.png, 1\.png, 2\.png"):
         image_folder(folder / "cat")
     (folder / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty"):
+    with pytest.raises(FileNotFoundError, match=r"without a picture: empty \(nothing at all\); fill or remove"):
         image_folder(folder)
     with pytest.raises(FileNotFoundError, match="holds nothing"):
         image_folder(folder / "empty")
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         image_folder(folder / "nowhere")
+
+
+def test_what_no_person_made_is_no_class_and_no_image(folder):
+    """Jupyter's, macOS's and a NAS's leavings, beside the classes and inside one; the numbers stay."""
+    plain = image_folder(folder).samples
+    for name in ".ipynb_checkpoints", "@eaDir", "__MACOSX":
+        for place in folder, folder / "cat":
+            (place / name).mkdir()
+            Image.new("RGB", (8, 8)).save(place / name / "0.png")
+    Image.new("RGB", (8, 8)).save(folder / "cat" / "._0.png")
+    (folder / ".DS_Store").write_bytes(b"x")
+    found = image_folder(folder)
+    assert found.classes == ["cat", "dog"] and found.samples == plain
+
+
+def test_pictures_in_subfolders_of_a_class_belong_to_it(folder):
+    (folder / "cat" / "more").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "cat" / "more" / "9.JPG")
+    assert [label for _, label in image_folder(folder).samples] == [0] * 4 + [1] * 3
+
+
+def test_a_class_without_readable_pictures_says_what_it_holds(folder):
+    (folder / "owl").mkdir()
+    for name in "a.heic", "b.heic", "notes.txt":
+        (folder / "owl" / name).write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match=r"owl \(2 × \.heic, 1 × \.txt\).*\.jpg"):
+        image_folder(folder)
+    Image.new("RGB", (8, 8)).save(folder / "owl" / "c.gif")
+    assert len(image_folder(folder)) == 7
+
+
+def test_the_users_folder_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(image_folder(f"~/{folder.name}")) == 6
+    monkeypatch.setenv("VIT_EDU_DATA", f"~/{folder.name}")
+    assert data_folder() == folder
+    with pytest.raises(FileNotFoundError, match=f"no CIFAR-10 in {folder}"):
+        cifar10(f"~/{folder.name}", download=False)
+
+
+def test_threads_with_a_cold_cache_wait_for_the_one_that_fills_it(copy, monkeypatch):
+    """The batches are read once; all get the same images, and nothing but the cache and a lock is left."""
+    read, count, start = data.read_batches, [], threading.Barrier(4)
+
+    def counted(*arguments):
+        count.append(1)
+        return read(*arguments)
+
+    def go(_):
+        start.wait()
+        return cifar10(copy, download=False)
+
+    monkeypatch.setattr(data, "read_batches", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(go, range(4)))
+    assert len(count) == 1
+    assert all(torch.equal(found[0].train_images, other.train_images) for other in found)
+    assert {path.name for path in copy.iterdir()} <= {"cifar-10-batches-py", "cifar10.safetensors", ".cifar10.lock"}

@@ -5,7 +5,7 @@ Written by tools/export.py from book/text/10_augment.md: edit that file, then `m
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as vision
 
 from vit_edu.training import Batch
+
+Moments = Tensor | Sequence[float]    # a number for each channel
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Augmentation:
     mixup: float = 0.8         # α of MixUp's Beta distribution
     cutmix: float = 1.0        # α of CutMix's
     mix_until: float = 0.65    # share of the epochs after which mixing ends
-    repeats: int = 1           # views of each image in a batch
+    repeats: int = 1           # views of each image in a batch; an epoch sees 1/repeats
 
 
 NO_AUGMENTATION = Augmentation(
@@ -133,9 +135,13 @@ def rand_augment(images: Tensor, operations: int = 2, magnitude: int = 9) -> Ten
     return images
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Bytes to floats of mean 0 and deviation 1 in each channel: (B, C, H, W)."""
-    mean, std = (t.to(images.device, non_blocking=True) for t in (mean, std))
+def normalise(images: Tensor, mean: Moments, std: Moments) -> Tensor:
+    """Bytes to floats of mean 0 and deviation 1 in each channel: (B, C, H, W).
+
+    mean, std: of each channel of the training images scaled to 0..1
+    """
+    moments = (torch.as_tensor(t, dtype=torch.float32) for t in (mean, std))
+    mean, std = (t.to(images.device, non_blocking=True) for t in moments)
     mean, std = mean[:, None, None], std[:, None, None]              # (C, 1, 1)
     return (images.float() / 255 - mean) / std
 
@@ -195,8 +201,8 @@ class Augment:
     def __init__(
         self,
         config: Augmentation,
-        mean: Tensor,
-        std: Tensor,
+        mean: Moments,
+        std: Moments,
         n_classes: int,
         epochs: int,
         size: int | None = None,
@@ -230,7 +236,7 @@ class Augment:
 
 
 def transforms_for(
-    config: Augmentation, size: int, mean: Tensor, std: Tensor
+    config: Augmentation, size: int, mean: Moments, std: Moments
 ) -> Callable:
     """The same augmentation, without mixing, by torchvision, for single images.
 
@@ -245,7 +251,7 @@ def transforms_for(
     if config.operations:
         steps.append(v2.RandAugment(config.operations, config.magnitude))
     steps.append(v2.ToDtype(torch.float32, scale=True))
-    steps.append(v2.Normalize(mean.tolist(), std.tolist()))
+    steps.append(v2.Normalize(*(torch.as_tensor(t).tolist() for t in (mean, std))))
     if config.erasing:
         steps.append(v2.RandomErasing(config.erasing))
     return v2.Compose(steps)

@@ -1,4 +1,4 @@
-"""Data and augmentation: one picture, many views.
+"""Pictures to learn from.
 
 Written by tools/export.py from book/text/09_data.md: edit that file, then `make sync`.
 """
@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.error import URLError
@@ -15,6 +16,7 @@ from urllib.error import URLError
 import torch
 import torch.nn.functional as F
 import torchvision
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
@@ -22,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 
-from vit_edu.pictures import to_rgb
+from vit_edu.pictures import PictureFolder, expanded, to_rgb
 from vit_edu.training import Batch
 from vit_edu.weights import written_beside
 
@@ -79,8 +81,9 @@ class DeviceLoader:
 
     No worker processes: CIFAR-10 as bytes is 184 MB, and a GPU picks a batch from
     its own memory faster than any process can send one. `repeats` puts each image
-    into a batch that many times, for repeated augmentation (Hoffer et al., 2020);
-    an epoch still has the same number of batches.
+    into a batch that many times, for repeated augmentation (Hoffer et al., 2020).
+    A shuffled epoch has the same number of batches all the same, so it sees a share
+    of 1/repeats of the images, another one each time; in plain order it shows all.
     """
 
     def __init__(
@@ -92,32 +95,33 @@ class DeviceLoader:
         shuffle: bool = False,
         repeats: int = 1,
     ) -> None:
-        if shuffle and not 0 < batch_size <= len(images):
+        most = len(images) if shuffle else batch_size
+        if not 0 < batch_size <= most:
             raise ValueError(
                 f"batch_size {batch_size} does not fit {len(images)} images; "
                 f"choose 1 to {len(images)}"
             )
-        if batch_size % repeats or (repeats > 1 and not shuffle):
+        if repeats < 1 or batch_size % repeats:
             raise ValueError(
                 f"batches of {batch_size} cannot hold {repeats} views of each image; "
-                f"choose a multiple of {repeats}, and shuffle=True"
+                "choose repeats of 1 or more, and a batch_size that is a multiple of it"
             )
         self.images, self.labels = images, labels
         self.batch_size, self.shuffle, self.repeats = batch_size, shuffle, repeats
+        self.distinct = batch_size // repeats    # images of a batch
 
     def __len__(self) -> int:
         """Batches of an epoch; if shuffled, without an incomplete last one."""
-        n, size = len(self.images), self.batch_size
-        return n // size if self.shuffle else -(-n // size)
+        n = len(self.images)
+        return n // self.batch_size if self.shuffle else -(-n // self.distinct)
 
     def __iter__(self) -> Iterator[Batch]:
         """One epoch; all chance comes from torch's global generator."""
         n = len(self.images)
         order = torch.randperm(n) if self.shuffle else torch.arange(n)
         order = order.to(self.images.device)
-        distinct = self.batch_size // self.repeats
-        for first in range(0, len(self) * distinct, distinct):
-            rows = order[first : first + distinct].repeat(self.repeats)
+        for first in range(0, len(self) * self.distinct, self.distinct):
+            rows = order[first : first + self.distinct].repeat(self.repeats)
             yield self.images[rows], self.labels[rows]
 
 
@@ -141,24 +145,16 @@ class TensorImages(Dataset):
 def image_folder(
     root: str | os.PathLike, transform: Callable | None = None
 ) -> ImageFolder:
-    """A folder with a subfolder of images for each class: torchvision's ImageFolder.
+    """A folder with a subfolder of images for each class, opened by `to_rgb`.
 
     FileNotFoundError where `root` has another layout, with what was found there.
     """
-    root = Path(root)
+    root = Path(expanded(root))
     if not root.is_dir():
         raise FileNotFoundError(
             f"{root} is not a folder; name one with a folder per class"
         )
-    try:
-        return ImageFolder(root, transform, loader=to_rgb)
-    except FileNotFoundError as error:
-        names = sorted(path.name for path in root.iterdir())
-        found = ", ".join(names[:5]) or "nothing"
-        raise FileNotFoundError(
-            f"{root} must hold a folder of images for each class, and holds {found}; "
-            f"name the folder above the classes' ({error})"
-        ) from error
+    return PictureFolder(root, transform, loader=to_rgb)
 
 
 FILES = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
@@ -186,8 +182,8 @@ COPIES = {
 
 def data_folder() -> Path:
     """Where data sets are kept: VIT_EDU_DATA, else a folder in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("VIT_EDU_DATA") or Path(cache) / "vit_edu")
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(expanded(os.environ.get("VIT_EDU_DATA") or Path(cache) / "vit_edu"))
 
 
 def known_copy(folder: Path) -> str:
@@ -275,23 +271,43 @@ def read_cache(path: Path) -> ImageSet | None:
         return None    # not ours, or not whole: read the batches, write it again
 
 
+@contextmanager
+def one_at_a_time(root: Path) -> Iterator[None]:
+    """Other processes and threads wait here until this one is done with `root`."""
+    lock = FileLock(root / ".cifar10.lock")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        pass    # a folder that cannot be written to: nobody will write there
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def cifar10(root: str | os.PathLike | None = None, download: bool = True) -> ImageSet:
     """CIFAR-10 (Krizhevsky, 2009): 50,000 images to train on, 10,000 to test.
 
-    Looked for in `root` (default: `data_folder()`); else downloaded there, 170 MB,
-    by torchvision with its checks and progress bar. Its arrays are cached beside it,
-    so that the next start takes less than a second. FileNotFoundError where there is
-    none and no download (VIT_EDU_DOWNLOAD=0 forbids it), ValueError for a damaged
-    one; nothing is deleted.
+    Looked for in `root` (default: `data_folder()`); else downloaded there, 170 MB, by
+    torchvision. Its arrays are cached beside it: the next start takes less than a
+    second. FileNotFoundError where there is none and no download (VIT_EDU_DOWNLOAD=0
+    forbids it), ValueError for a damaged one; nothing is deleted.
     """
-    root = Path(root or data_folder())
-    cache = root / "cifar10.safetensors"
+    root = Path(expanded(root or data_folder()))
+    cache, batches = root / "cifar10.safetensors", root / "cifar-10-batches-py"
     if images := read_cache(cache):
         return images
-    if not (root / "cifar-10-batches-py").exists():
-        fetch(root, download and os.environ.get("VIT_EDU_DOWNLOAD") != "0")
-    images = read_batches(root, known_copy(root / "cifar-10-batches-py"))
-    write_cache(cache, images)
+    download = download and os.environ.get("VIT_EDU_DOWNLOAD") != "0"
+    if not download and not batches.exists():
+        fetch(root, allowed=False)
+    with one_at_a_time(root):
+        if images := read_cache(cache):    # somebody else was faster
+            return images
+        if not batches.exists():
+            fetch(root, download)
+        images = read_batches(root, known_copy(batches))
+        write_cache(cache, images)
     return images
 
 
