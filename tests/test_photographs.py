@@ -1,5 +1,9 @@
 """Photographs: the right part of each, at any size of decoding; chance that belongs to the image; what is broken is named."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,19 @@ from torch import nn
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import pil_to_tensor
 
-from vit_edu.photographs import Pictures, central_box, check_classes, open_reduced, random_box, small_imagenet
+from vit_edu import photographs
+from vit_edu.photographs import (
+    Pictures,
+    Reader,
+    central_box,
+    check_classes,
+    check_folder,
+    open_reduced,
+    photo_folder,
+    random_box,
+    small_imagenet,
+    workers_for,
+)
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +155,194 @@ def test_the_stand_in_is_a_set_of_its_own_layout(tmp_path, monkeypatch, capsys):
     assert counts == [192, 64]
     (tmp_path / "imagenette160" / "train").mkdir(parents=True)
     assert small_imagenet() == tmp_path / "imagenette160"
+
+
+def test_a_turned_photograph_is_cut_as_it_is_seen(tmp_path):
+    """A camera on its side: the part is that of the upright picture, whole or reduced; as `to_rgb` shows it."""
+    ramp = torch.linspace(0, 255, 900).byte()[None, :, None].expand(600, 900, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6    # turn by 90 degrees, clockwise
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(ramp.contiguous().numpy()).save(path, quality=95, exif=exif)
+    seen = []
+    for size in 400, 32:
+        part = open_reduced(path, size, lambda *shape: seen.append(shape) or (0, 0, shape[0], shape[1] / 2))
+        pixels = pil_to_tensor(part).float().mean(dim=0)
+        assert pixels[0].mean() < 10 and 110 < pixels[-1].mean() < 145, "dark above, half of the way below"
+    assert seen == [(600, 900)] * 2
+
+
+def test_a_copy_is_checked(data):
+    facts, problems = check_folder(data, sample=6)
+    assert problems == [] and facts[0] == "train: 39 images of 3 classes, 13 to 13 of each"
+    assert facts[1].startswith("train: read 6, 48 × 36 pixels")
+    for path in (data / "val").glob("*/*.jpg"):
+        path.write_bytes(b"no picture")
+    _, problems = check_folder(data, sample=8)
+    assert len(problems) == 6 and "cannot be read" in problems[0]
+    assert problems[-1] == "val: 8 of 8 are broken"
+    assert "must hold train/ and val/" in check_folder(data / "train")[1][0]
+
+
+def test_a_class_that_fits_no_other_and_a_file_too_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs, "IMAGENET", {"train": 1000, "val": 1001})
+    image = Image.new("RGB", (8, 8))
+    for part in "train", "val":
+        for k in range(1000):
+            folder = tmp_path / part / (f"n{k:08d}" if k else "backup")
+            folder.mkdir(parents=True)
+            image.save(folder / "0.png")
+    problems = check_folder(tmp_path, sample=2)[1]
+    assert problems[0].startswith("a class is called backup, not as n01440764")
+    assert problems[1:] == ["val: 1,000 images of 1,000 classes, ImageNet has 1,001"]
+
+
+def test_one_reader_a_core(monkeypatch, tmp_path):
+    """As many as this process may use, shared by the processes that train, within a container's quota."""
+    assert workers_for(3) == 3 and workers_for(0) == 0
+    monkeypatch.setattr(photographs, "QUOTA", tmp_path / "none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(192)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert workers_for(None) == 192
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert workers_for(None) == 24
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert workers_for(None) == 2
+    for quota, expected in ("max 100000", 16), ("350000 100000", 4):
+        (tmp_path / "cpu.max").write_text(quota)
+        monkeypatch.setattr(photographs, "QUOTA", tmp_path / "cpu.max")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+        assert workers_for(None) == expected
+
+
+SIGNALLED = """
+import os, signal, torch
+from vit_edu.photographs import Reader
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, i):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return i
+
+print(torch.cat([*Reader(Numbers(), 2, num_workers=2)]).tolist())
+"""
+
+
+@pytest.mark.parametrize("taken", ["", "import signal\ndel signal.pthread_sigmask\n"])
+def test_signals_do_not_reach_the_readers(taken):
+    """Also where the system cannot block signals, as Windows."""
+    done = subprocess.run([sys.executable, "-c", taken + SIGNALLED], capture_output=True, text=True)
+    assert done.stdout == "[0, 1, 2, 3, 4, 5, 6, 7]\n", done.stderr
+
+
+def test_signals_are_as_they_were_in_the_process_that_reads(pictures_folder):
+    for _ in Reader(Pictures(pictures_folder / "val", 16), 5, num_workers=1):
+        assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+STUCK = """
+import time, torch
+from vit_edu import photographs
+
+class Stuck(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+    def __getitem__(self, i):
+        time.sleep(1000)
+
+photographs.LONGEST_WAIT = 1
+reader = photographs.Reader(Stuck(), 1, num_workers=1)
+batches = iter(reader)
+import multiprocessing
+print(multiprocessing.active_children()[0].pid, flush=True)
+next(batches)
+"""
+
+
+def test_a_stuck_reader_ends_with_its_run():
+    """A disk that hangs is an error after a while, and nothing stays behind."""
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and "TimeoutError: no batch came within 1 s" in done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
+
+
+SPAWNED = """
+import multiprocessing, sys, torch
+from vit_edu.photographs import Pictures, Reader
+multiprocessing.set_start_method("spawn")
+class Own(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+    def __getitem__(self, i):
+        return i
+print(torch.cat([*Reader(Own(), 1, num_workers=1)]).tolist())
+"""
+
+
+def test_readers_that_cannot_be_born(tmp_path, pictures_folder):
+    """From standard input or a notebook, under spawn, the process reads by itself and says why."""
+    piped = subprocess.run([sys.executable], input=SPAWNED, capture_output=True, text=True)
+    typed = subprocess.run([sys.executable, "-c", SPAWNED], capture_output=True, text=True)
+    for done, reason in (piped, "standard input|in a notebook"), (typed, "in a notebook"):
+        assert done.stdout == "[0, 1]\n", done.stderr
+        assert done.stderr.count("read without processes") == 1
+        assert any(words in done.stderr for words in reason.split("|"))
+
+
+def test_an_unreadable_file_is_skipped_if_asked(data, capsys):
+    broken = data / "train" / "bee" / "3.jpg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    pictures = Pictures(data / "train", 16)
+    number = [path for path, _ in pictures.folder.samples].index(str(broken))
+    with pytest.raises(ValueError, match=r"3\.jpg cannot be read as a picture.*--skip-unreadable"):
+        pictures[number, 1]
+    image, label = Pictures(data / "train", 16, skip_unreadable=True)[number, 1]
+    assert torch.equal(image, pictures[number + 1, 1][0]) and label == 1
+    assert "3.jpg" in capsys.readouterr().err
+
+
+FETCH = """
+import os, sys, time
+from pathlib import Path
+from vit_edu import photographs
+
+def download(root, **_):
+    with open(Path(root) / "log", "a") as log:
+        log.write("begun ")
+    time.sleep(0.5)
+    for i in range(13_394 if "whole" in sys.argv else 3):
+        folder = Path(root) / "imagenette2-160" / "train" / "n01440764"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.JPEG").touch()
+
+photographs.Imagenette = download
+print(photographs.small_imagenet().name)
+"""
+
+
+def test_one_process_fetches_and_others_wait_beside_the_data(tmp_path):
+    around = os.environ | {"VIT_EDU_DATA": str(tmp_path), "VIT_EDU_DOWNLOAD": "1"}
+    command = [sys.executable, "-c", FETCH, "whole"]
+    running = [subprocess.Popen(command, env=around, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0] for process in running] == ["imagenette2-160\n"] * 2
+    assert (tmp_path / "log").read_text() == "begun "
+    assert (tmp_path / "imagenette.lock").stat().st_mode & 0o666 == 0o666, "another user may take it"
+
+
+def test_what_was_unpacked_in_part_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIT_EDU_DATA", str(tmp_path))
+    (tmp_path / "imagenette2-160" / "train" / "n01440764").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds 0 of 13,394 images.*remove the folder"):
+        small_imagenet()
+
+
+def test_a_folder_under_the_users_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photo_folder("~/photos")
+    assert check_classes("~/photos")[2] == ["china", "flower"]
+    assert len(Pictures("~/photos/val", 16)) == 64
