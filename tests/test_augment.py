@@ -43,9 +43,7 @@ def seeded():
 def pictures(n=16, size=32):
     """Smooth coloured bytes, unlike noise: interpolation and equalising do something to them."""
     low = torch.rand(n, 3, 5, 5) * 255
-    images = nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 255).byte()
-    images[:, :, 0, :8], images[:, :, 0, 8:16] = 255, 0  # white and black, which solarize treats apart
-    return images
+    return nn.functional.interpolate(low, (size, size), mode="bicubic").clamp(0, 255).byte()
 
 
 @pytest.mark.parametrize("magnitude", [0, 5, 9, 14, 30])
@@ -53,6 +51,7 @@ def pictures(n=16, size=32):
 def test_each_operation_equals_torchvisions(name, magnitude):
     """The same bytes as v2.RandAugment makes of the same image, for both signs."""
     theirs, images = v2.RandAugment(), pictures()
+    images[8:, :, 0, :8], images[8:, :, 0, 8:16] = 255, 0  # white, which solarize inverts even at 0, and black
     strengths, signed = theirs._AUGMENTATION_SPACE[THEIRS[name]]
     assert signed == (name in SIGNED)
     levels = strengths(31, 32, 32)
