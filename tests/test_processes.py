@@ -1,9 +1,15 @@
 """Processes: any number of them trains on the same batches; a signal, however often it comes, leaves a state."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes_run import train
 from small_folders import write_pictures
 from torch import nn
 
@@ -105,3 +111,64 @@ def test_validation_figures_by_hand(pictures_folder):
     labels = torch.tensor([label for _, label in pictures])
     assert figures["val_accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     assert figures["val_loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def whole(pictures_folder, tmp_path_factory) -> dict:
+    """The weights of a run of one process that nobody interrupted."""
+    return train(pictures_folder, tmp_path_factory.mktemp("whole"))
+
+
+PHASES = [("reading", "both"), ("step", "workers"), ("evaluation", "launcher"), ("saving", "both")]
+
+
+@pytest.mark.parametrize("phase, target", PHASES)
+def test_a_signal_that_comes_three_times_leaves_a_state(phase, target, whole, pictures_folder, tmp_path):
+    """To torchrun, which passes it on, to the processes themselves, or to both; alone, the run goes on to its end."""
+    script = Path(__file__).with_name("processes_run.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
+    arguments = [str(pictures_folder), str(tmp_path), phase]
+    around = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    how = dict(env=around, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen([*command, *arguments], **how) as running:
+        processes, text = [], ""
+        for line in running.stdout:
+            text += line
+            if line.startswith("process "):
+                processes.append(int(line.split()[1]))
+            if line.startswith(f"in {phase}"):
+                break
+        asked = {"launcher": [running.pid], "workers": processes, "both": [running.pid, *processes]}[target]
+        for _ in range(3):
+            for pid in asked:
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(0.1)
+        text += running.stdout.read()    # to the end of the last process
+    assert len(processes) == 2 and "ended after" in text, text
+    assert "KeyboardInterrupt" not in text, text
+    steps = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
+    assert 3 <= steps < 12, "stopped before its end, where it was asked"
+    continued = train(pictures_folder, tmp_path)
+    for name, weight in whole.items():
+        assert torch.allclose(continued[name], weight, atol=2e-5), name
+
+
+WITHOUT = """
+import os, torch, torch.distributed as distributed
+for name in dir(distributed):
+    if not name.startswith("_"):
+        delattr(distributed, name)
+distributed.is_available = lambda: False
+from vit_edu.processes import process_group
+with process_group() as group:
+    print(group.world, group.mean(3.0))
+os.environ["RANK"] = "0"
+with process_group():
+    pass
+"""
+
+
+def test_a_torch_without_distributed_trains_alone_and_says_what_it_lacks():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
+    assert done.stdout == "1 3.0\n", done.stderr
+    assert "this build of torch has no torch.distributed" in done.stderr.splitlines()[-1]

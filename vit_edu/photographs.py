@@ -272,19 +272,17 @@ class Reader(DataLoader):
         super().__init__(dataset, *args, num_workers=num_workers, **options)
 
     def __iter__(self) -> Iterator[Batch]:
+        # A generator: the readers start when the first batch is asked for. Until then
+        # a loop may tell the sampler where to begin, and from then on they read ahead.
         can_block = hasattr(signal, "pthread_sigmask")    # not on Windows
         before = can_block and signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
         try:
-            batches = super().__iter__()    # the readers start here, and read ahead
+            batches = super().__iter__()
         finally:
             if can_block:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for reader in getattr(batches, "_workers", ()):
             reader._popen.terminate = reader._popen.kill
-        return self.in_time(batches)
-
-    def in_time(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; TimeoutError says what to do where one does not come."""
         try:
             yield from batches
         except RuntimeError as error:
