@@ -188,7 +188,7 @@ def test_an_unreadable_image_is_named_and_skipped_only_if_asked(data, capsys):
     broken.write_bytes(broken.read_bytes()[:100])
     pictures = Pictures(data / "train", 16)
     number = [path for path, _ in pictures.folder.samples].index(str(broken))
-    with pytest.raises(ValueError, match=r"3\.jpg cannot be read as an image.*--skip-unreadable"):
+    with pytest.raises(ValueError, match=r"3\.jpg cannot be read as a picture.*--skip-unreadable"):
         pictures[number, 1]
     skipping = Pictures(data / "train", 16, skip_unreadable=True)
     image, label = skipping[number, 1]

@@ -80,10 +80,10 @@ def epoch_batches(
     for owner in (batches, sampler):               # a generator of their own
         if generator := getattr(owner, "generator", None):
             generator.manual_seed(seed_for(seed, 0, epoch))
-    iterator = iter(batches)
     first = 0
     if hasattr(sampler, "start_batch"):            # it can begin in the middle
         sampler.start_batch = first = done
+    iterator = iter(batches)                       # workers read ahead from here on
     for place in itertools.count(first):
         torch.manual_seed(seed_for(seed, 0, epoch, place))    # order; random transforms
         if (batch := next(iterator, None)) is None:
