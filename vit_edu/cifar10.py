@@ -26,7 +26,7 @@ from vit_edu.optimizer import TrainingConfig
 from vit_edu.records import read_record, surroundings
 from vit_edu.throughput import epoch_report, training_flops
 from vit_edu.training import Batch, evaluate
-from vit_edu.weights import load_weights
+from vit_edu.weights import Preparation, load_weights, unwrapped
 
 
 def load_images(recipe: Recipe) -> ImageSet:
@@ -73,6 +73,7 @@ def fit(
     """
     config, size = recipe.training, recipe.image_size
     device = next(model.parameters()).device
+    unwrapped(model).preparation = Preparation(*images.moments, images.classes)
     averaged = MovingAverage(model, recipe.average) if recipe.average else None
     repeats = recipe.augmentation.repeats
     arrays = images.train_images.to(device), images.train_labels.to(device)
@@ -214,6 +215,7 @@ def run(
 
 def evaluate_run(out: str | os.PathLike) -> dict[str, float]:
     """Test figures of the weights that a run left in `out`, measured anew."""
+    out = Path(out).expanduser()
     recipe = recipe_from(read_record(out).facts["config"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(recipe).to(device)
