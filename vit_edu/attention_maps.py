@@ -41,7 +41,8 @@ def heard() -> Iterator[None]:
     with. Needs torch 2.6.
     """
     if not hasattr(torch.compiler, "set_stance"):
-        raise RuntimeError(f"hooks and torch.compile need torch 2.6, not {torch.__version__}")
+        version = torch.__version__
+        raise RuntimeError(f"hooks and torch.compile need torch 2.6, not {version}")
     with torch.compiler.set_stance("force_eager"):
         yield
 
@@ -50,7 +51,8 @@ def checked_vit(model: nn.Module) -> VisionTransformer:
     """The VisionTransformer inside `model`; TypeError if there is none."""
     vit = unwrapped(model)
     blocks = getattr(vit, "blocks", ())
-    ours = all(isinstance(unwrapped(getattr(b, "attn", None)), Attention) for b in blocks)
+    parts = (unwrapped(getattr(block, "attn", None)) for block in blocks)
+    ours = all(isinstance(part, Attention) for part in parts)
     if not isinstance(vit, VisionTransformer) or not ours:
         raise TypeError(
             f"no attention maps from {type(vit).__name__}: it is not a "
@@ -318,8 +320,8 @@ def gradient_maps(
         x = placed(vit, images.detach().clone()).requires_grad_()
         logits = vit.forward(x)
         gradients = torch.autograd.grad(class_scores(vit, logits, classes), maps)
-    pairs = zip(gradients, maps)
-    weighted = [(in_float(g) * in_float(a.detach())).relu().mean(dim=1) for g, a in pairs]
+    pairs = ((in_float(g), in_float(a.detach())) for g, a in zip(gradients, maps))
+    weighted = [(g * a).relu().mean(dim=1) for g, a in pairs]
     check_finite(vit, images, *weighted)
     return torch.stack(weighted)                           # (L, B, N, N)
 
