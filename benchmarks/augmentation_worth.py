@@ -95,7 +95,7 @@ def main() -> None:
                         "seeds": seed + 1, "variants": {name: asdict(v) for name, v in VARIANTS.items()}},
                 model=MODEL,
                 data=images.provenance,
-                process_seconds=seconds,
+                seconds=seconds,
                 runs=runs,
                 **surroundings(),
             )  # fmt: skip
