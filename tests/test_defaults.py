@@ -6,6 +6,7 @@ A default that was changed on purpose: `python tests/test_defaults.py` writes th
 import importlib
 import inspect
 import json
+import re
 import pkgutil
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def public_defaults(module_name: str) -> dict[str, dict[str, str]]:
             methods = {key: value for key, value in vars(thing).items() if inspect.isfunction(value)}
             calls |= {f"{name}.{key}": value for key, value in methods.items() if not key.startswith("_")}
         for path, call in calls.items():
-            if shown := {key: repr(value) for key, value in defaults_of(call).items()}:
+            if shown := {key: re.sub(r" at 0x[0-9a-f]+", "", repr(value)) for key, value in defaults_of(call).items()}:
                 found[path] = shown
     return dict(sorted(found.items()))
 

@@ -265,8 +265,8 @@ def main() -> None:
         for recipe in RECIPES.values():
             print(f"{recipe.name}: {recipe.purpose}\n  {recipe.command}")
             for change in "", "-no-augment":
-                said = expectation(recipe.name + change)
-                print(f"  {change[1:] or 'as it is'}: {said}")
+                if said := expectation(recipe.name + change):
+                    print(f"  {change[1:] or 'as it is'}: {said}")
         return
     recipe = chosen(args)
     out = args.out or f"runs/{recipe.label}-{args.seed}"

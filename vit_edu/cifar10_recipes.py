@@ -45,7 +45,10 @@ class Recipe:
         """What to type, with all that differs from the recipe of this name."""
         options = [f"--change {change}" for change in self.changes]
         options += ["--held-out"] if self.held_out else []
-        options += changed_numbers(self, RECIPES.get(self.name, self))
+        usual = RECIPES.get(self.name, self)
+        for change in self.changes:
+            usual = CHANGES[change](usual) if change in CHANGES else usual
+        options += changed_numbers(self, usual)
         return " ".join(["python -m vit_edu.cifar10 --recipe", self.name, *options])
 
 
