@@ -115,11 +115,10 @@ def package_files(sources: Iterable[str], package: Path) -> list[Path]:
     files: set[Path] = set()
     sources = list(sources)
     checks = exercise_files(sources, package)
+    seen: list[str] = []
     while sources:
         source = sources.pop()
-        if "recorded" in source:
-            kinds = ".json", ".csv", ".safetensors"
-            files |= {path for path in (package / "recorded").rglob("*") if path.suffix in kinds}
+        seen.append(source)
         for parts in (name.split(".") for name in imports(source)):
             if parts[0] != package.name:
                 continue
@@ -136,7 +135,17 @@ def package_files(sources: Iterable[str], package: Path) -> list[Path]:
                 )
             sources += [path.read_text("utf-8") for path in new - files if path.suffix == ".py"]
             files |= new
-    return sorted(files)
+    return sorted(files | record_files("\n".join(seen), package))
+
+
+def record_files(source: str, package: Path) -> set[Path]:
+    """The records that source reads: of those whose names begin with a word that it has, such as `tiny` or `digits`."""
+    if "recorded" not in source:
+        return set()
+    words = set(re.findall(r"[A-Za-z0-9]+(?!\w)", source))
+    kinds = ".json", ".csv", ".safetensors"
+    paths = (package / "recorded").glob("*/*")
+    return {path for path in paths if path.suffix in kinds and path.parent.name.split("-")[0] in words}
 
 
 def exercise_files(sources: Iterable[str], package: Path) -> set[Path]:
