@@ -154,7 +154,7 @@ def test_a_signal_that_comes_three_times_leaves_a_state(phase, target, whole, pi
 
 
 WITHOUT = """
-import os, torch, torch.distributed as distributed
+import os, torch, torchvision, torch._dynamo, torch.nn.parallel, torch.distributed as distributed
 for name in dir(distributed):
     if not name.startswith("_"):
         delattr(distributed, name)
