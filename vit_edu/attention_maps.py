@@ -275,15 +275,18 @@ def rollout(maps: Tensor) -> Tensor:
     return torch.stack(steps)                                    # (L, B, N, N)
 
 
+NO_GRADIENTS = (
+    "this model has no gradients (its layers are quantised); ask the model that it was "
+    "made from"
+)
+
+
 def class_scores(
     vit: VisionTransformer, logits: Tensor, classes: Tensor | int | None
 ) -> Tensor:
     """The sum of the logits of `classes` (B,), one number, or None: the largest."""
     if not logits.requires_grad:
-        raise ValueError(
-            "this model has no gradients (its layers are quantised); ask the "
-            "model that it was made from"
-        )
+        raise ValueError(NO_GRADIENTS)
     if classes is None:
         check_head(vit)
         classes = logits.argmax(dim=1)                           # (B,)
@@ -319,7 +322,10 @@ def gradient_maps(
     with torch.inference_mode(False), grad, watched(vit, True) as maps:
         x = placed(vit, images.detach().clone()).requires_grad_()
         logits = vit.forward(x)
-        gradients = torch.autograd.grad(class_scores(vit, logits, classes), maps)
+        score = class_scores(vit, logits, classes)
+        gradients = torch.autograd.grad(score, maps, allow_unused=True)
+    if any(g is None for g in gradients):    # what follows the maps passes none back
+        raise ValueError(NO_GRADIENTS)
     pairs = ((in_float(g), in_float(a.detach())) for g, a in zip(gradients, maps))
     weighted = [(g * a).relu().mean(dim=1) for g, a in pairs]
     check_finite(vit, images, *weighted)
