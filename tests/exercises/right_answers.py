@@ -140,3 +140,37 @@ def all_tokens(model, images):
         tokens = model.blocks[number](tokens)
         kept += (tokens,)
     return kept
+
+
+@right
+def query_map(maps, model, row, column):
+    """The whole table unfolded first."""
+    patches = maps[..., model.n_prefix :, model.n_prefix :]
+    rows, columns = model.patch_embed.grid_size
+    return patches.reshape(*maps.shape[:-2], rows, columns, rows, columns)[..., row, column, :, :]
+
+
+@right
+def rollout_of_largest(maps, keep):
+    """With halves, and by following one row after the other."""
+    tokens = torch.eye(maps.shape[-1])
+    for block in maps:
+        average = block.sum(dim=0) / len(block)
+        rows = []
+        for i, row in enumerate(average):
+            new = torch.zeros_like(row)
+            best = row.argsort(descending=True)[:keep]
+            new[best] = 0.5 * row[best]
+            new[i] += 0.5
+            rows.append(new / new.sum() @ tokens)
+        tokens = torch.stack(rows)
+    return tokens
+
+
+@right
+def contrast(model, images, a, b):
+    from vit_edu.attention_maps import gradient_maps, patch_map, relevance
+
+    r, s = (patch_map(relevance(gradient_maps(model, images, c)), model).flatten(1) for c in (a, b))
+    r, s = r / r.sum(dim=1, keepdim=True), s / s.sum(dim=1, keepdim=True)
+    return 1 - (r - s).abs().sum(dim=1) / 2
