@@ -174,3 +174,73 @@ def contrast(model, images, a, b):
     r, s = (patch_map(relevance(gradient_maps(model, images, c)), model).flatten(1) for c in (a, b))
     r, s = r / r.sum(dim=1, keepdim=True), s / s.sum(dim=1, keepdim=True)
     return 1 - (r - s).abs().sum(dim=1) / 2
+
+
+@right
+def moments_in_pieces(pieces):
+    """By counting how often each byte occurs, as `moments` does."""
+    counts = 0
+    for part in pieces:
+        channels = part.transpose(0, 1).flatten(1)
+        counts = counts + torch.stack([channel.bincount(minlength=256) for channel in channels])
+    share, value = counts.double() / counts.sum(1, keepdim=True), torch.arange(256) / 255
+    mean = share @ value.double()
+    return mean.float(), ((share * (value - mean[:, None]) ** 2).sum(1)).sqrt().float()
+
+
+@right
+def other_deviations(images):
+    own = [(image / 255).flatten(1).var(1, correction=0).sqrt() for image in images]
+    return torch.stack(own).mean(dim=0).tolist()
+
+
+@right
+def occlusion(model, images, classes):
+    """All pictures that lack a patch in one batch."""
+    (rows, columns), (height, width) = model.patch_embed.grid_size, model.patch_embed.patch_size
+    keep = 1 - torch.eye(rows * columns).view(-1, rows, columns)
+    keep = keep.repeat_interleave(height, 1).repeat_interleave(width, 2)[:, None, None]    # (N, 1, 1, H, W)
+    p = model((images * keep).flatten(0, 1)).softmax(-1).unflatten(0, (-1, len(images)))    # (N, B, K)
+    fall = (model(images).softmax(-1) - p)[:, range(len(images)), classes]                # (N, B)
+    return fall.T.reshape(-1, rows, columns)
+
+
+@right
+def lead(own, rival):
+    differences = [a - b for a, b in zip(own.tolist(), rival.tolist())]
+    n, mean = len(differences), sum(differences) / len(differences)
+    return mean, math.sqrt(sum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+
+
+@right
+def filled_area(model, images, maps, classes, filler, every=8):
+    """Patch by patch, in place, on a copy."""
+    (height, width), columns = model.patch_embed.patch_size, maps.shape[2]
+    mixed, order = images.clone(), maps.flatten(1).argsort(1, descending=True)
+    points = [model(mixed).softmax(1).gather(1, classes[:, None])]
+    for n in range(order.shape[1]):
+        for b, patch in enumerate(order[:, n].tolist()):
+            y, x = patch // columns * height, patch % columns * width
+            mixed[b, :, y : y + height, x : x + width] = filler[b, :, y : y + height, x : x + width]
+        if (n + 1) % every == 0:
+            points.append(model(mixed).softmax(1).gather(1, classes[:, None]))
+    points = torch.cat(points, 1)
+    return (points[:, 1:] + points[:, :-1]).mean(1) / 2
+
+
+@right
+def sorted_qkv(rows, n_heads):
+    d = len(rows) // (3 * n_heads)
+    order = [head * 3 * d + kind * d + i for kind in range(3) for head in range(n_heads) for i in range(d)]
+    return rows[order]
+
+
+@right
+def move_value_bias(layer):
+    dim = layer.proj.in_features
+    new = type(layer)(dim, layer.n_heads, qkv_bias=True)
+    state = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    state["proj.bias"] = layer.proj(state["qkv.bias"][-dim:]).detach()
+    state["qkv.bias"][-dim:] = 0
+    new.load_state_dict(state)
+    return new
