@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 
 import chapters
 import costs
+import shapes
 from chapters import ADDRESS, PAGES, ROOT, ChapterError, has_data, needs_data, notebook_of, read, twins
 from export import export
 
@@ -76,7 +77,11 @@ def prepared(twin: Path) -> NotebookNode:
 
 def cells_of(notebook: NotebookNode) -> list:
     """What text and notebook must have in common."""
-    return [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
+
+    def metadata(cell):  # without the shapes, which a run noted
+        return {key: value for key, value in cell.metadata.items() if key != "vit_edu"}
+
+    return [(cell.cell_type, cell.source, metadata(cell)) for cell in notebook.cells]
 
 
 def in_step(twin: Path) -> bool:
@@ -87,6 +92,18 @@ def in_step(twin: Path) -> bool:
     stored, fresh = nbformat.read(path, as_version=4), prepared(twin)
     stored.metadata.get("vit_edu", {}).pop("seconds", None)  # how long it took is no part of what it says
     return cells_of(stored) == cells_of(fresh) and stored.metadata == fresh.metadata
+
+
+def shapes_of(cell: NotebookNode) -> list[str]:
+    """What the run that made a code cell's outputs noted of its lines (tools/shapes.py)."""
+    return cell.metadata.get("vit_edu", {}).get("shapes", [])
+
+
+def keep_shapes(cell: NotebookNode, entries: list[str]) -> None:
+    """Store them beside the outputs, where neither Jupyter nor Colab shows them."""
+    cell.metadata.pop("vit_edu", None)
+    if entries:
+        cell.metadata["vit_edu"] = {"shapes": entries}
 
 
 def same_code(stored: NotebookNode, fresh: NotebookNode) -> bool:
@@ -100,6 +117,7 @@ def with_outputs(fresh: NotebookNode, executed: NotebookNode) -> NotebookNode:
     """The notebook `fresh` with the outputs of another one with the same code."""
     for (_, cell), (_, source) in zip(chapters.code_cells(fresh), chapters.code_cells(executed), strict=True):
         cell.outputs, cell.execution_count = source.outputs, source.execution_count
+        keep_shapes(cell, shapes_of(source))
     if "seconds" in executed.metadata["vit_edu"]:
         fresh.metadata["vit_edu"]["seconds"] = executed.metadata["vit_edu"]["seconds"]
     return fresh
@@ -127,11 +145,28 @@ def spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
+class Client(NotebookClient):
+    """Runs a notebook, and has the kernel note the shapes meanwhile."""
+
+    told = ()
+
+    async def ask(self, code: str, **options) -> dict:
+        return await self.kc.execute(code, silent=True, store_history=False, reply=True, timeout=60, **options)
+
+    async def async_execute_cell(self, cell, cell_index, **options):
+        if cell_index == 0:
+            await self.ask(shapes.starting(self.nb.cells))
+        done = await super().async_execute_cell(cell, cell_index, **options)
+        if cell_index == len(self.nb.cells) - 1:
+            self.told = shapes.answer(await self.ask("", user_expressions=shapes.TOLD))
+        return done
+
+
 def execute(notebook: NotebookNode, name: str, folder: Path, library: Path) -> None:
     """Run a notebook in `folder` with the `vit_edu` of `library`, keeping no trace of when and where it ran."""
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
     environment |= chapters.ENVIRONMENT | {"PYTHONPATH": str(library)}
-    client = NotebookClient(
+    client = Client(
         notebook,
         timeout=600,
         kernel_name="python3",
@@ -152,6 +187,9 @@ def execute(notebook: NotebookNode, name: str, folder: Path, library: Path) -> N
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # holds a random id
+    cells = [cell for _, cell in chapters.code_cells(notebook)]
+    for cell, entries in zip(cells, shapes.by_cell(cells, client.told), strict=True):
+        keep_shapes(cell, entries)
     notebook.metadata["language_info"] = LANGUAGE
     notebook.metadata["vit_edu"]["seconds"] = float(f"{spent() - started:.1g}")  # about: it is rounded
 
@@ -165,7 +203,7 @@ def keep_measured(notebook: NotebookNode, stored: NotebookNode) -> None:
     def timeless(outputs):
         return times.sub("", json.dumps(outputs, sort_keys=True, ensure_ascii=False))
 
-    before = {cell.get("id"): cell.outputs for cell in stored.cells if cell.cell_type == "code"}
+    before = {cell.get("id"): cell for cell in stored.cells if cell.cell_type == "code"}
     was = stored.metadata.get("vit_edu", {})
     unchanged = notebook.metadata["vit_edu"]["digest"] == was.get("digest")
     seconds = notebook.metadata["vit_edu"].get("seconds", 0)
@@ -173,8 +211,11 @@ def keep_measured(notebook: NotebookNode, stored: NotebookNode) -> None:
         notebook.metadata["vit_edu"]["seconds"] = was["seconds"]
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code" and cell.id in before):
         measured = unchanged and "nbval-ignore-output" in cell.metadata.get("tags", [])
-        if measured or timeless(cell.outputs) == timeless(before[cell.id]):
-            cell.outputs = before[cell.id]
+        was = before[cell.id]
+        if measured or timeless(cell.outputs) == timeless(was.outputs):
+            cell.outputs = was.outputs
+        if shapes.alike(shapes_of(cell), shapes_of(was), values=not measured):
+            keep_shapes(cell, shapes_of(was))
 
 
 def renewed(twin: Path, root: Path, force: bool) -> NotebookNode:
