@@ -244,3 +244,11 @@ def move_value_bias(layer):
     state["qkv.bias"][-dim:] = 0
     new.load_state_dict(state)
     return new
+
+
+@right
+def some_grey(images, probability):
+    """With a mask, on a copy."""
+    out, chosen = images.clone(), torch.bernoulli(torch.full((len(images),), float(probability))).bool()
+    out[chosen] = (images[chosen].sum(1, keepdim=True) / 3).round().to(torch.uint8)
+    return out
