@@ -35,7 +35,7 @@ def test_enlarged_fourfold(page, site, name):
     """At 320 pixels, as a window of 1,280 is at 400 %, nothing scrolls sideways but boxes of their own."""
     page.set_viewport_size({"width": 320, "height": 640})
     page.goto(f"{site.http}/{name}")
-    page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise }")
+    page.evaluate("document.fonts.ready.then(() => true)")
     width, window = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width <= window
 
