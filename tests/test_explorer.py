@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from vit_edu import VisionTransformer, patchify
+from vit_edu.inspection import early_logits
 from vit_edu.widgets import AttentionExplorer, DigitReader, PatchExplorer, PositionExplorer, SoftmaxTemperature
 from vit_edu.weights import Preparation
 from vit_edu.widgets.component import viridis
@@ -26,6 +27,7 @@ HEAD = (
     "<title>A page</title><style>@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee }} }}</style>"
 )
 NAMES = ["plane", "car", "bird", "cat"]
+STAGE = ".stage[tabindex]"  # the board that the keyboard reaches; the picture beside a map is one for the pointer alone
 ANY_MEAN, ANY_STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
 
 
@@ -304,7 +306,7 @@ def test_the_colours_are_viridis():
 
 
 def patch_centre(page, row: int, column: int, grid=4, index=0) -> tuple[float, float]:
-    stage = page.locator(".stage").nth(index)
+    stage = page.locator(STAGE).nth(index)
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     return box["x"] + (column + 0.5) * box["width"] / grid, box["y"] + (row + 0.5) * box["height"] / grid
@@ -382,10 +384,10 @@ def test_keyboard(show):
     page.keyboard.press("Escape")
     assert ask(page)["state"]["query"] == "all"
     stops = []
-    for _ in range(7):
+    for _ in range(8):
         page.keyboard.press("Tab")
         stops.append(page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.type"))
-    assert stops == ["all patches, on average", "block 2", "mean of the heads", "raw: one block alone", "range",
+    assert stops == ["button", "all patches, on average", "block 2", "mean of the heads", "raw: one block alone", "range",
                      "one scale for all tiles", "block 2, mean of the heads"]  # fmt: skip
     page.keyboard.press("ArrowUp")  # in the tiles: another head
     page.keyboard.press("ArrowLeft")  # another block
@@ -405,7 +407,7 @@ def test_home_and_end(show, which):
     html = {"attention": lambda: explorer(model), "position": lambda: PositionExplorer(model),
             "patch": lambda: PatchExplorer(random_images(1, (12, 20))[0], 4)}[which]()._repr_html_()  # fmt: skip
     page = show('<p style="height: 200px">', html, '<p style="height: 3000px">')
-    stage, root = page.locator(".stage"), page.locator(".vit-widget")
+    stage, root = page.locator(STAGE), page.locator(".vit-widget")
 
     def at() -> int:
         if which == "attention":
@@ -489,7 +491,7 @@ def test_counting_from_0(show):
     page.get_by_role("radio", name="register 1").check()
     assert page.locator(".title").inner_text() == "Where register 1 looks: block 2, mean of the heads"
     assert ask(page)["state"]["query"] == 2
-    page.locator(".stage").press("Control+Home")
+    page.locator(STAGE).press("Control+Home")
     assert page.locator("[aria-live]").inner_text().startswith("Where the patch in row 0, column 0 looks: block 2, ")
     still = explorer(model).still
     assert "Where the class token looks: block 2, mean of the heads." in still
@@ -497,7 +499,7 @@ def test_counting_from_0(show):
     assert page.locator(".vit-choice span").all_inner_texts() == ["mean", "0", "1", "2"]
     assert page.get_by_role("radio", name="head 0").count() == 1
     page = show(PatchExplorer(random_images()[0], 4)._repr_html_())
-    page.locator(".stage").press("Control+End")
+    page.locator(STAGE).press("Control+End")
     assert page.locator(".vector").inner_text().startswith("Vector 15 (from 0 to 15): ")
 
 
@@ -506,9 +508,200 @@ def test_overlay(show):
     slider = page.get_by_role("slider")
     slider.press("Home")
     assert page.locator(".stage canvas").evaluate("e => getComputedStyle(e).opacity") == "0"
-    assert page.locator(".photo").evaluate("e => getComputedStyle(e).filter") == "grayscale(0)"
+    assert page.locator(".face .photo").evaluate("e => getComputedStyle(e).filter") == "grayscale(0)"
     slider.press("End")
     assert page.locator(".stage canvas").evaluate("e => getComputedStyle(e).opacity") == "1"
+
+
+# ---- The picture beside its map, and the walk
+
+
+def outlined(page, board: int) -> set[frozenset]:
+    """The edges between two patches that are drawn as outlines, each as the pair of places (x, y) that it divides."""
+    edges = set()
+    for x, y, side in re.findall(r"M(\d+) (\d+)(h1|v1|m0 1h1|m1 0v1)", page.locator(".outlines").nth(board).locator("path").last.get_attribute("d")):
+        x, y = int(x), int(y)
+        other = {"h1": (x, y - 1), "v1": (x - 1, y), "m0 1h1": (x, y + 1), "m1 0v1": (x + 1, y)}[side]
+        edges.add(frozenset([(x, y), other]))
+    return edges
+
+
+def test_the_picture_stands_beside_its_map(show):
+    """The five strongest patches are outlined in both, adjacent ones together; a patch of the picture answers, too."""
+    page = show(explorer()._repr_html_())
+    boxes = [page.locator(".stage").nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["width"] == boxes[1]["width"]
+    assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
+    for query in (0, 1 + 6):
+        top = {(i % 4, i // 4) for i in np.argsort(ask(page)["weights"][1:])[::-1][:5]}
+        near = lambda x, y: [(x - 1, y), (x + 1, y), (x, y - 1), (x, y + 1)]  # noqa: E731
+        truth = {frozenset([place, other]) for place in top for other in near(*place) if other not in top}
+        assert outlined(page, 0) == outlined(page, 1) == truth
+        if query == 0:
+            page.mouse.click(boxes[0]["x"] + 2.5 * boxes[0]["width"] / 4, boxes[0]["y"] + 1.5 * boxes[0]["height"] / 4)
+            assert ask(page)["state"]["query"] == 1 + 6
+            assert page.locator(".readout").inner_text().startswith("Row 1, column 2: ")
+
+
+def test_another_picture_keeps_block_head_and_patch(show):
+    page = show(explorer(own_picture="embed")._repr_html_())
+    page.mouse.click(*patch_centre(page, 3, 1))
+    page.get_by_role("radio", name="block 1, head 2").check()
+    kept = ask(page)["state"] | {"picture": None}
+    for name in "picture 2", "picture 1":
+        page.get_by_role("radio", name=name).check()
+        assert ask(page)["state"] | {"picture": None} == kept
+    choose(page, as_file(random_images(4)[3]))
+    assert ask(page)["state"] | {"picture": None} == kept and ask(page)["state"]["picture"] == 3
+
+
+WALKED = [dict(), dict(pool="mean", n_registers=1), dict(in_channels=1, n_heads=1), dict(num_classes=0)]
+
+
+def input_of(image: torch.Tensor) -> torch.Tensor:
+    return ((image.float() / 255 - ANY_MEAN[: len(image), None, None]) / ANY_STD[: len(image), None, None])[None]
+
+
+@pytest.mark.parametrize("arguments", WALKED, ids=lambda arguments: ",".join(arguments) or "plain")
+def test_walk(show, arguments):
+    """By keyboard from the pixels of a patch to the answer; each step's numbers are PyTorch's."""
+    model = random_vit(**arguments)
+    n = 5 if model.config["num_classes"] else 3
+    page = show(explorer(model, labels=[0, 1, 2] if n == 5 else None, class_names=NAMES if n == 5 else None)._repr_html_())
+    image = random_images(3, (16, 16), model.config["in_channels"])[0]
+    maps, _ = expected(model, image)
+    means, prefix = maps.mean(axis=1), model.n_prefix
+    average = means[-1, 0, prefix:] if model.pool == "cls" else means[-1, prefix:, prefix:].mean(axis=0)
+    followed = average.argmax()  # a reader who has chosen none follows the patch that the answer's tokens look at most
+    before, words, focused = ask(page)["state"], page.locator(".words"), lambda: page.evaluate("document.activeElement.innerText")
+    assert page.locator(".walk").is_hidden()
+    page.get_by_role("button", name="Follow one patch").press("Enter")
+
+    def at(step: int) -> None:
+        assert page.locator(".counter").inner_text() == f"{step} of {n}"
+        assert page.locator("[aria-live]").inner_text().startswith(f"Step {step} of {n}: {page.locator('.walk .heading').inner_text()}. ")
+        assert page.locator(".controls").is_hidden() and page.locator(".atlas").is_hidden()
+
+    at(1)
+    assert focused() == "Next" and page.get_by_role("button", name="Back").is_disabled()
+    page.locator(".zoom rect").first.wait_for()
+    pixels = patchify(image[None], 4)[0, followed].reshape(-1, 4, 4)
+    assert page.locator(".zoom text").all_text_contents() == [str(v) for v in pixels.permute(1, 2, 0).flatten().tolist()]
+    assert outlined(page, 0) == set() and f"row {followed // 4}, column {followed % 4}" in words.inner_text()
+    assert f"{pixels.numel()} numbers" in words.inner_text()
+
+    page.keyboard.press("Enter")
+    at(2)
+    assert focused() == "Next" and page.locator(".zoom").is_hidden() and "a vector of 24" in words.inner_text()
+    row = means[0, prefix + followed, prefix:]
+    np.testing.assert_allclose(drawn(page, STAGE + " canvas"), row / row.max(), atol=1.5 / 255)
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")  # back
+    at(1)
+    assert focused() == "Next"  # since there is no further way back
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+
+    at(3)
+    rows = means[:, prefix + followed, prefix:]
+    for block, row in enumerate(rows):
+        np.testing.assert_allclose(drawn(page, f".strip label:nth-of-type({block + 1}) canvas"), row / row.max(), atol=1.5 / 255)
+    sharpest = rows.max(axis=1).argmax()
+    assert ask(page)["state"]["block"] == sharpest and f"most decided in block {sharpest}: " in words.inner_text()
+    page.locator(".strip").get_by_role("radio", name="block 1").press("Space")
+    assert ask(page)["state"]["block"] == 1
+    page.get_by_role("button", name="Next" if n == 5 else "Done").focus()
+    if n == 5:
+        page.keyboard.press("ArrowRight")
+        at(4)
+        early = early_logits(model, input_of(image))[:, 0]
+        np.testing.assert_allclose(ask(page)["early"], early, atol=1e-4)
+        p, best = early.softmax(dim=-1).max(dim=-1)
+        texts = [f"{'after block %d' % (i - 1) if i else 'before block 0'}: {NAMES[k]}" for i, k in enumerate(best)]
+        assert page.locator(".besides li > span").all_inner_texts() == texts
+        shares = [float(text.split()[0]) for text in page.locator(".besides li > b").all_inner_texts()]
+        np.testing.assert_allclose(shares, 100 * p, atol=0.6)
+        page.keyboard.press("ArrowRight")
+        at(5)
+        np.testing.assert_allclose(drawn(page, STAGE + " canvas"), average / average.max(), atol=1.5 / 255)
+        assert page.locator(".besides li > span").first.inner_text().split()[0] == NAMES[best[-1]]
+        assert f"The answer: {NAMES[best[-1]]}, " in words.inner_text()
+        page.keyboard.press("ArrowRight")  # no step further: an arrow does not leave
+        at(5)
+    assert focused() == "Done"
+    page.keyboard.press("Enter")
+    assert page.locator(".walk").is_hidden() and focused().startswith("Follow one patch")
+    assert ask(page)["state"] == before
+
+
+def test_walk_with_a_patch_of_ones_own(show):
+    """The patch that looks is followed; another, by press or arrow key, on any step; another picture; Escape leaves."""
+    page = show(explorer(random_vit(pool="mean"))._repr_html_())
+    words = page.locator(".words")
+    page.mouse.click(*patch_centre(page, 1, 2))
+    page.get_by_role("radio", name="block 0, head 1").check()
+    page.get_by_role("button", name="Follow one patch").click()
+    assert "in row 1, column 2" in words.inner_text()
+    page.locator(".stage").first.click(position={"x": 5, "y": 5})
+    assert "in row 0, column 0" in words.inner_text()
+    page.get_by_role("button", name="Next").click()
+    page.locator(STAGE).press("ArrowDown")
+    assert page.locator(".title").inner_text() == "Where the patch in row 1, column 0 looks: block 0, mean of the heads"
+    page.get_by_role("radio", name="picture 2").check()
+    assert ask(page)["state"] | {"picture": 2, "query": 4, "block": 0, "head": "mean"} == ask(page)["state"]
+    assert page.locator(".counter").inner_text() == "2 of 5"
+    for _ in range(3):
+        page.get_by_role("button", name="Next").click()
+    page.locator(STAGE).press("Control+End")  # on the last step all patches look; the frame moves
+    assert ask(page)["state"]["query"] == "all" and page.locator(".counter").inner_text() == "5 of 5"
+    page.locator(STAGE).press("Escape")
+    assert page.locator(".walk").is_hidden()
+    assert ask(page)["state"] | {"picture": 2, "query": 6, "block": 0, "head": 1} == ask(page)["state"]
+    page.get_by_role("button", name="Follow one patch").click()
+    page.get_by_role("button", name="Leave").click()
+    assert page.locator(".walk").is_hidden()
+
+
+def test_walk_through_the_reader_s_own_picture(show):
+    """The page runs the model: its answers after every block are those of early_logits."""
+    for arguments in dict(), dict(pool="mean", fc_norm=True), dict(n_registers=2):
+        model = random_vit(**arguments)
+        page = show(explorer(model, own_picture="embed")._repr_html_())
+        image = random_images(5)[4]
+        choose(page, as_file(image))
+        early = early_logits(model, input_of(image))[:, 0]
+        assert early.std(dim=0).min() > 0.01  # blocks differ
+        np.testing.assert_allclose(ask(page)["early"], early, atol=1e-4)
+        page.get_by_role("button", name="Follow one patch").click()
+        page.locator(".zoom rect").first.wait_for()
+        assert page.locator(".zoom text").count() == 48 and "its patch" in page.locator(".title").inner_text()
+
+
+@pytest.mark.parametrize("width, height, scheme", [(390, 844, "dark"), (1280, 800, "light")])
+def test_the_walk_fits_a_window(show, width, height, scheme):
+    """Each step is seen whole on a phone and on a desk, its button stays in its place, rings are whole, axe is content."""
+    page = show('<main style="overflow: hidden"><h1>Walk</h1>', explorer(tiny_vit(), labels=[0, 1, 2])._repr_html_(), "</main>",
+                width=width, color_scheme=scheme)  # fmt: skip
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.get_by_role("button", name="Follow one patch").click()
+    places = []
+    for step in range(1, 6):
+        assert page.locator(".counter").inner_text() == f"{step} of 5"
+        box = page.locator(".attention-explorer").bounding_box()
+        assert box["height"] <= height and page.evaluate("document.documentElement.scrollWidth") <= width
+        button = page.locator(".walk button").nth(1)
+        places.append(button.bounding_box()["y"] - box["y"])
+        found = axe.run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+        if step == 3:
+            page.locator(".strip input").first.focus()
+            page.keyboard.press("ArrowRight")
+            assert page.evaluate(RING)[1] == "whole"
+        button.focus()
+        page.keyboard.press("Shift+Tab" if step > 1 else "Tab")
+        assert page.evaluate(RING)[1] == "whole"
+        button.press("Enter")
+    assert max(places) - min(places) < 1
 
 
 # ---- The page
@@ -574,7 +767,7 @@ def test_size_and_time(show):
     page = show(html)
     times = page.locator(".attention-explorer").evaluate(
         """async root => {
-          const stage = root.querySelector(".stage"), times = [];
+          const stage = root.querySelector(".stage[tabindex]"), times = [];
           for (let i = 0; i < 40; i++) {
             await new Promise((next) => setTimeout(next, 7 + i % 5));
             const start = performance.now();
@@ -907,7 +1100,7 @@ def test_patches_are_shuffled_and_put_back(show):
     page.mouse.click(*patch_centre(page, 0, 1))
     assert of_patches(page)[1] == patches[order[1]].tolist()
     page.keyboard.press("Tab")
-    page.locator(".stage").focus()
+    page.locator(STAGE).focus()
     page.keyboard.press("ArrowDown")
     assert of_patches(page)[1] == patches[order[5]].tolist()
     page.locator(".strip i").nth(3).click()
@@ -924,7 +1117,7 @@ def test_similarity_of_positions(show):
     unit = [nn.functional.normalize(m.pos_embed[0, -16:].detach(), dim=1) for m in models.values()]
     cosines = [(u @ u.T).numpy() for u in unit]
     np.testing.assert_allclose(2 * drawn(page) - 1, cosines[0][10], atol=0.01)
-    page.locator(".stage").focus()
+    page.locator(STAGE).focus()
     page.keyboard.press("ArrowUp")
     np.testing.assert_allclose(2 * drawn(page) - 1, cosines[0][6], atol=0.01)
     page.get_by_role("radio", name="second").check()

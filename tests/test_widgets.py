@@ -11,6 +11,7 @@ import torch
 from chapters import ROOT
 
 from vit_edu import VisionTransformer
+from vit_edu.inspection import early_logits
 from vit_edu.widgets import DigitReader, SoftmaxTemperature, pack_model
 
 HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -104,8 +105,8 @@ def test_forward_equals_pytorch(show, arguments):
     result = show("<p>").evaluate(
         """([code, {config, names, weights}, image]) => {
           const {decodeWeights, vitForward} = new Function(code + "; return {decodeWeights, vitForward};")();
-          const {logits, attention} = vitForward(config, decodeWeights(names, weights), Float32Array.from(image));
-          return {logits: [...logits], attention: attention.map((block) => block.map((map) => [...map]))};
+          const {logits, early, attention} = vitForward(config, decodeWeights(names, weights), Float32Array.from(image));
+          return {logits: [...logits], early: early.map((each) => [...each]), attention: attention.map((block) => block.map((map) => [...map]))};
         }""",
         [code, pack_model(model, size), image.flatten().tolist()],
     )
@@ -113,6 +114,7 @@ def test_forward_equals_pytorch(show, arguments):
         expected, maps = model(image)[0], attention_of(model, image)
     assert expected.std() > 0.1
     torch.testing.assert_close(torch.tensor(result["logits"]), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.tensor(result["early"]), early_logits(model, image)[:, 0], atol=1e-4, rtol=0)
     got = torch.tensor(result["attention"]).reshape(len(maps), *maps[0].shape)
     torch.testing.assert_close(got, torch.stack(maps), atol=1e-5, rtol=0)
 

@@ -14,7 +14,10 @@ from vit_edu.widgets.component import Component, colour_of, data_uri, inner, pac
 
 
 class AttentionExplorer(Component):
-    """Choose a picture, the patch that looks, a block and a head: the map shows where it looks.
+    """Choose a picture, the patch that looks, a block and a head: the map beside the picture shows where it looks.
+
+    A walk of five steps follows one patch from its pixels through the blocks to the answer, with the answers that the
+    model would give after each block (`early_logits`). A model without a head has three: no answer.
 
     The maps travel with the page: every weight within 1/255 of its row's largest, `L·h·N²` bytes a picture (101 kB of
     HTML for 6 blocks of 3 heads and 64 tokens). No kernel, no request.
@@ -63,10 +66,10 @@ class AttentionExplorer(Component):
         images = picture_bytes(images, channels, size)
         if own_picture not in (True, False, "embed"):
             raise ValueError(f'own_picture is {own_picture!r}; choose True, False or "embed"')
-        maps, logits = look(model, images, mean, std)    # (n, L, h, N, N), (n, K)
+        maps, early = look(model, images, mean, std)     # (n, L, h, N, N), (n, L + 1, K)
         if isinstance(model.head, nn.Identity):          # features, not classes
-            logits = logits[:, :0]
-        n_classes = logits.shape[1]
+            early = early[..., :0]
+        n_classes = early.shape[-1]
         class_names = getattr(known, "classes", None) if class_names is None and n_classes else class_names
         class_names = names_of(class_names, n_classes)
         labels = [None] * len(images) if labels is None else [int(label) for label in labels]
@@ -76,10 +79,13 @@ class AttentionExplorer(Component):
         self.packed = pack_model(model, size) if own_picture else None
         pictures = [
             {"src": png(image), "label": label, "maps": pack_maps(of_image, numbers)}
-            for image, label, of_image, numbers in zip(images, labels, maps, logits)
+            for image, label, of_image, numbers in zip(images, labels, maps, early)
         ]
         data = {
             "grid": [rows, columns],
+            "size": list(size),
+            "channels": channels,
+            "width": model.patch_embed.proj.out_channels,
             "depth": maps.shape[1],
             "nHeads": maps.shape[2],
             "nRegisters": 0 if model.reg_token is None else model.reg_token.shape[1],
@@ -216,25 +222,39 @@ def picture_bytes(images, channels: int, size: tuple[int, int]) -> np.ndarray:
 
 @torch.no_grad()
 def look(model: nn.Module, images: np.ndarray, mean: Tensor, std: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Attention of every block and head (n, L, h, N, N) and logits (n, K), as float32; the model is left as it was."""
+    """Attention of every block and head (n, L, h, N, N), and the logits before the first block and after each.
+
+    The logits are (n, L + 1, K), the last of them the model's own. Both float32; the model is left as it was.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         pixels = (torch.from_numpy(images.copy()).float() / 255 - mean[:, None, None]) / std[:, None, None]
         pixels = pixels.to(next(model.parameters()))        # its device and dtype
-        x, maps = model.embed(pixels), []
+        x, maps, early = model.embed(pixels), [], []
         for block in model.blocks:
+            early.append(answer(model, x))
             x, weights = block(x, return_attention=True)    # (n, h, N, N)
             maps.append(weights.float().cpu())
-        logits = model.forward(pixels).float().cpu()
+        early.append(model.forward(pixels).float().cpu())
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return torch.stack(maps, dim=1).numpy(), logits.numpy()
+    return torch.stack(maps, dim=1).numpy(), torch.stack(early, dim=1).numpy()
+
+
+def answer(model: nn.Module, tokens: Tensor) -> Tensor:
+    """The logits (n, K) that the model would give if the tokens (n, N, D) were its last: norm, pooling, head."""
+    tokens = model.norm(tokens)
+    pooled = tokens[:, 0] if model.pool == "cls" else tokens[:, model.n_prefix :].mean(dim=1)
+    return model.head(model.fc_norm(pooled)).float().cpu()
 
 
 def pack_maps(maps: np.ndarray, logits: np.ndarray) -> str:
-    """(L, h, N, N) and (K) as bytes: each row's largest weight and the logits in float32, then weights in 1/255 of it."""
+    """(L, h, N, N) and (L + 1, K) as bytes: each row's largest weight, the logits, then weights in 1/255 of the largest.
+
+    Largest weights and logits are float32.
+    """
     largest = maps.max(axis=-1)
     levels = np.rint(255 * maps / largest[..., None]).astype(np.uint8)
     content = largest.astype("<f4").tobytes() + logits.astype("<f4").tobytes() + levels.tobytes()

@@ -33,23 +33,28 @@ class Component:
         return f"<{type(self).__name__}: an interactive picture, drawn by a notebook or a web page>"
 
     def _repr_html_(self) -> str:
-        read = lambda names: "\n".join(files("vit_edu.widgets").joinpath(name).read_text("utf-8") for name in names)  # noqa: E731
         data = json.dumps(self.data, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
         return f"""<style>
-{read(self.styles)}</style>
+{source(self.styles)}</style>
 <div class="vit-widget {self.name}" role="group" aria-label="{escape(self.label)}">
 <script type="application/json">{data}</script>
 <img class="vit-first-frame" src="{data_uri("image/svg+xml", self.still.encode())}" alt="{escape(self.alt)}">
 </div>
 <script>
 (() => {{
-{read(self.scripts)}
+{source(self.scripts)}
 for (const root of document.querySelectorAll(".vit-widget.{self.name}:not([data-live])")) {{
   root.dataset.live = "";
   {self.start}(root, JSON.parse(root.querySelector("script").textContent));
 }}
 }})();
 </script>"""
+
+
+def source(names: tuple[str, ...]) -> str:
+    """Files of this folder, without indentation and without the lines that are comments: these are for whoever edits them."""
+    texts = (files("vit_edu.widgets").joinpath(name).read_text("utf-8") for name in names)
+    return "\n".join(re.sub(r"^[ \t]*(//.*\n)?", "", text, flags=re.MULTILINE) for text in texts)
 
 
 def data_uri(kind: str, content: bytes) -> str:

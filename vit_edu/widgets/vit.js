@@ -1,7 +1,7 @@
 // A Vision Transformer's forward pass, step for step the one of vit_edu/model.py.
 //
 //   const weights = decodeWeights(names, "data:application/octet-stream;base64,...");
-//   const {logits, attention} = vitForward(config, weights, image);
+//   const {logits, early, attention} = vitForward(config, weights, image);
 //
 // Tensors are flat Float32Arrays, the last axis contiguous, shapes in comments: N tokens, D width,
 // h heads, d = D/h. `weights` maps PyTorch's parameter names to arrays; a name that is absent
@@ -132,13 +132,26 @@ function embed(config, w, image) {
   return tokens;                                                          // (N, D)
 }
 
-// One image (C, H, W) to {logits (K), attention: [block][head] (N, N)}.
+// One image (C, H, W) to {logits (K), early: depth + 1 times (K), attention: [block][head] (N, N)}. `early` are the logits
+// if the model ended before the first block, and after each (early_logits in Python); the last are the model's own.
 // config: imgSize [H, W], patchSize [P_h, P_w], embedDim, depth, nHeads, pool "cls" | "mean", eps.
 function vitForward(config, w, image) {
   const {embedDim: D, depth, nHeads, pool, eps} = config;
   const x = embed(config, w, image), N = x.length / D, attention = [];
   const norm = (name, t, n) => (w[`${name}.weight`] ? layerNorm(t, w[`${name}.weight`], w[`${name}.bias`], n, eps) : t);
   const dense = (name, t, n) => linear(t, w[`${name}.weight`], w[`${name}.bias`], n);
+  function answer() {
+    const tokens = norm("norm", x, N);
+    let pooled = tokens.subarray(0, D);                                   // the class token
+    if (pool === "mean") {
+      const first = (w.reg_token ?? []).length / D;
+      pooled = new Float32Array(D);
+      for (let n = first; n < N; n++) for (let i = 0; i < D; i++) pooled[i] += tokens[n * D + i] / (N - first);
+    }
+    const y = norm("fc_norm", pooled, 1);
+    return w["head.weight"] ? dense("head", y, 1) : y.slice();            // without a head: features
+  }
+  const early = [answer()];
   for (let i = 0; i < depth; i++) {
     const block = `blocks.${i}`;
     const {y, maps} = attend(dense(`${block}.attn.qkv`, norm(`${block}.norm1`, x, N), N), N, nHeads);
@@ -146,14 +159,7 @@ function vitForward(config, w, image) {
     const hidden = dense(`${block}.mlp.fc1`, norm(`${block}.norm2`, x, N), N).map(gelu);
     add(x, dense(`${block}.mlp.fc2`, hidden, N));                         // eq. 3
     attention.push(maps);
+    early.push(answer());
   }
-  const tokens = norm("norm", x, N);
-  let pooled = tokens.subarray(0, D);                                     // the class token
-  if (pool === "mean") {
-    const first = (w.reg_token ?? []).length / D;
-    pooled = new Float32Array(D);
-    for (let n = first; n < N; n++) for (let i = 0; i < D; i++) pooled[i] += tokens[n * D + i] / (N - first);
-  }
-  const y = norm("fc_norm", pooled, 1);
-  return {logits: w["head.weight"] ? dense("head", y, 1) : y, attention};   // without a head: features
+  return {logits: early[depth], early, attention};
 }
