@@ -252,3 +252,22 @@ def some_grey(images, probability):
     out, chosen = images.clone(), torch.bernoulli(torch.full((len(images),), float(probability))).bool()
     out[chosen] = (images[chosen].sum(1, keepdim=True) / 3).round().to(torch.uint8)
     return out
+
+
+@right
+def smaller(image, side):
+    """A small image itself, others by the ratio of their sides."""
+    if min(image.size) <= side:
+        return image
+    if image.width < image.height:
+        return image.resize((side, round(image.height * side / image.width)))
+    return image.resize((round(image.width * side / image.height), side))
+
+
+@right
+def random_square(width, height, seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        n = min(width, height)
+        side = torch.randint(n // 2, n + 1, (1,)).item()
+        return [torch.randint(0, length - side + 1, (1,)).item() for length in (width, height)] + [side]
