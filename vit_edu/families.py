@@ -54,9 +54,9 @@ TOKENS = "cls_token", "dist_token", "reg_token", "pos_embed"
 def from_timm(state: State, model: VisionTransformer) -> dict[str, Tensor]:
     """The state dict of a timm `VisionTransformer`, arranged for our `model`.
 
-    Names are the same; what differs is who has a position. Registers have none here:
-    theirs are added to them. A class token without one (`no_embed_class`) gets zeros.
-    DeiT's `dist_token`, and a class token that nobody reads, are registers here.
+    Registers have no positions here: theirs are added to them. A class token without
+    one (`no_embed_class`) gets zeros. DeiT's `dist_token`, and a class token that
+    mean pooling does not read, are registers.
     """
     state, n_patches = dict(state), model.patch_embed.n_patches
     names = [name for name in TOKENS[:3] if name in state]
@@ -142,7 +142,7 @@ def joined_qkv(state: State) -> dict[str, Tensor]:
     return result
 
 
-ANCHORS = {    # the patch projection's name says whose names they are
+ANCHORS = {
     "patch_embed.proj.weight": "timm",
     "conv_proj.weight": "torchvision",
     "embeddings.patch_embeddings.projection.weight": "Hugging Face",
@@ -240,7 +240,7 @@ def cleaned(tower: Tower) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def sizes(state: State, name: str, ndim: int) -> tuple[int, ...]:
-    """The shape of `state[name]`, which must be there and have `ndim` dimensions."""
+    """The shape of `state[name]`; it must have `ndim` dimensions."""
     if name not in state:
         raise ValueError(f"it lacks {name}")
     shape = tuple(state[name].shape)
@@ -249,11 +249,11 @@ def sizes(state: State, name: str, ndim: int) -> tuple[int, ...]:
     return shape
 
 
-WIDE = {1152: 16, 1280: 16, 1408: 16, 1664: 16}    # heads, where not 64 numbers each
+WIDE = {1152: 16, 1280: 16, 1408: 16, 1664: 16}    # heads
 
 
 def usual_heads(dim: int) -> int:
-    """The number of heads by convention: 64 numbers each, but for the widest models."""
+    """The number of heads by convention: 64 numbers each, but for the widest."""
     if dim % 64 and dim not in WIDE:
         raise ValueError(f"no shape tells its heads, nor does width {dim}: pass n_heads=")
     return WIDE.get(dim, dim // 64)
@@ -310,7 +310,7 @@ class Found(NamedTuple):
     family: str
     arguments: dict[str, Any]
     state: dict[str, Tensor]
-    notes: list[str]     # what was folded or left out and changes nothing
+    notes: list[str]     # what changes nothing
     losses: list[str]    # what was left out and changes the answer
 
 
@@ -330,7 +330,7 @@ def family_of(tower: Tower, state: State) -> tuple[str, dict[str, Any]]:
 
 
 def recognise(tree: Any, given: Mapping[str, Any], part: str | None = None) -> Found:
-    """Find the ViT in nested dictionaries and arrange it; `given` arguments are known."""
+    """Find and arrange the ViT in nested dictionaries; `given` arguments are known."""
     tower = one_tower(tree, part)
     state, notes = cleaned(tower)
     family, habits = family_of(tower, state)

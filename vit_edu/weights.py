@@ -49,12 +49,12 @@ def load_state(model: nn.Module, state: State, source: str = "the checkpoint") -
 
 
 def expanded(path: str | os.PathLike) -> Path:
-    """`path` with the home folder for `~`."""
+    """`path`, with `~` the home folder."""
     return Path(os.path.expanduser(path))
 
 
 def is_alive(pid: int) -> bool:
-    """Does this process of our machine run? True where there is no telling."""
+    """Does this process of our machine run? True where nobody can tell."""
     try:
         if os.name == "posix":
             os.kill(pid, 0)    # signal 0 only asks
@@ -65,11 +65,10 @@ def is_alive(pid: int) -> bool:
 
 @contextmanager
 def written_beside(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to; renamed to `path` once it is complete and on disk.
+    """Give a temporary path to write to; renamed to `path` once it is on disk.
 
-    Whatever happens while writing, `path` holds either its old content or its new one;
-    the last of several writers wins. What a killed writer of this file left on this
-    machine is removed.
+    `path` holds its old content or its new one, whatever happens; the last of several
+    writers wins. What a killed writer left on this machine is removed.
     """
     path, host = expanded(path), re.sub(r"\W", "-", socket.gethostname())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +111,7 @@ class Preparation:
         if names is not None and not isinstance(names, dict):
             names = tuple(map(str, names))
         for name, value in dict(mean=mean, std=std, classes=names).items():
-            object.__setattr__(self, name, value)    # frozen for everybody else
+            object.__setattr__(self, name, value)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -131,9 +130,8 @@ def save_weights(
 ) -> None:
     """Write the weights, and a `VisionTransformer`'s constructor arguments, as safetensors.
 
-    `dtype=torch.float16` halves the file. `preparation`: a `Preparation`, or a dictionary
-    {"mean": [...], "std": [...], "classes": [...]}; by default `model.preparation`.
-    The file appears complete or not at all.
+    `dtype=torch.float16` halves the file. `preparation`: a `Preparation` or a dictionary
+    of its fields; by default `model.preparation`. The file appears complete or not at all.
     """
     model, state = unwrapped(model), {}
     for name, tensor in model.state_dict().items():
@@ -153,7 +151,7 @@ def save_weights(
 
 def is_pickled(path: Path) -> bool:
     """Is it PyTorch's kind of file? ValueError for what only stands for a file."""
-    with open(path, "rb") as file:    # a folder, not there, not allowed: Python says it best
+    with open(path, "rb") as file:
         start = file.read(64)
     if start.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path} only points to a file (Git LFS): run `git lfs pull`")
@@ -164,7 +162,7 @@ def is_pickled(path: Path) -> bool:
 
 
 def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict, Any]:
-    """A safetensors file: its tensors, the model's arguments ({}), `Preparation` or None."""
+    """A safetensors file's tensors, the model's arguments ({}), `Preparation` or None."""
     path = expanded(path)
     if is_pickled(path):
         raise ValueError(f"{path} is not safetensors but PyTorch's; load_checkpoint reads it")
@@ -214,7 +212,7 @@ def read_pickled(path: Path) -> Any:
         options = torch.serialization.safe_globals([argparse.Namespace])    # harmless
         with options, warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:    # the reader fails in many ways
+    except Exception as error:
         code = re.search(r"GLOBAL ([\w.]+)|(TorchScript)", str(error))
         if code is None:
             raise ValueError(
@@ -232,7 +230,7 @@ NAMES = [*WHOLE, *(f"{name}.index.json" for name in WHOLE)]
 
 
 def read_checkpoint(path: Path) -> tuple[Any, dict, Preparation | None]:
-    """The tensors of a file, an index of files or a folder; arguments and preparation."""
+    """Tensors, arguments and preparation of a file, an index of files or a folder."""
     if path.is_dir():
         if not (there := [path / name for name in NAMES if (path / name).is_file()]):
             raise FileNotFoundError(f"{path} has none of {', '.join(NAMES)}; name the file")
@@ -277,7 +275,7 @@ def examined(
     elif not isinstance(source, Mapping):
         kind = type(source).__name__
         raise TypeError(f"{kind} is no path and no state dict; pass model.state_dict()")
-    if "embed_dim" in config:    # ours: it says what it is
+    if "embed_dim" in config:    # ours
         return name, Found("ours", config | dict(given), source, [], []), known
     try:
         return name, recognise(source, config | dict(given), part), known
@@ -300,15 +298,15 @@ def load_checkpoint(
 ) -> VisionTransformer:
     """Anybody's ViT as ours, in evaluation mode, with its `preparation` (or None) noted.
 
-    source: a file (safetensors, .pth, .pt, .bin), a Hugging Face folder, or a state dict,
-        nested or prefixed, with the names of timm, torchvision, Hugging Face or Meta
-    n_heads: in no shape; else what a config says, or 64 numbers a head
-    part: which model, where a file holds several: "teacher", "state_dict"
+    source: a file, a Hugging Face folder, or a state dict, nested or prefixed, with the
+        names of timm, torchvision, Hugging Face or Meta
+    n_heads: by default what a config says, or 64 numbers a head
+    part: which of several models in a file: "teacher", "state_dict"
     arguments: of `VisionTransformer`, to know better than the file: img_size where the
         grid is not square, pool, antialias, num_classes=0 for no head
 
-    ValueError names what is wrong, or the part that ours lacks. Code is never run. What
-    is left out and changes the answer is a warning.
+    ValueError names what is wrong, or the part that ours lacks. Code is never run. A
+    warning says what is left out and changes the answer.
     """
     given = arguments if n_heads is None else arguments | {"n_heads": n_heads}
     name, found, known = examined(source, given, part)
