@@ -271,3 +271,59 @@ def random_square(width, height, seed):
         n = min(width, height)
         side = torch.randint(n // 2, n + 1, (1,)).item()
         return [torch.randint(0, length - side + 1, (1,)).item() for length in (width, height)] + [side]
+
+
+@right
+def effective_patches(model, images):
+    """Block by block and head by head, with the logarithm kept away from 0."""
+    from vit_edu.attention_maps import attention_maps
+
+    rows = []
+    for block in attention_maps(model, images)[0]:
+        heads = [-(a * a.clamp_min(1e-30).log()).sum(-1) for a in block.unbind(1)]    # (B, N) each
+        rows.append([head.exp().mean().item() for head in heads])
+    return torch.tensor(rows)
+
+
+@right
+def centred_similarity(vectors):
+    own = vectors - vectors.sum(1, keepdim=True) / vectors.shape[1]
+    own = own / own.norm(dim=2, keepdim=True)
+    return (own[:, None] * own[None]).sum(-1).mean(-1)
+
+
+@right
+def half_decay(recipe):
+    from dataclasses import fields
+
+    training = type(recipe.training)(**(vars(recipe.training) | {"weight_decay": recipe.training.weight_decay * 0.5}))
+    values = {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+    return type(recipe)(**(values | {"training": training, "changes": recipe.changes + ("half-decay",)}))
+
+
+@right
+def two_looks(model, images):
+    with torch.no_grad():
+        looks = model(torch.cat([images, images.flip(dims=[-1])]))
+    return looks.unflatten(0, (2, len(images))).mean(dim=0)
+
+
+@right
+def factors(sizes):
+    """By the mean size of a part."""
+    sizes = torch.tensor(sizes, dtype=torch.double)
+    return sizes / sizes.mean()
+
+
+@right
+def ring(gradients):
+    """To the left, all processes at once, and counting as it goes."""
+    W, n = gradients.shape
+    held, ranks, sent = gradients.reshape(W, W, n // W).clone(), torch.arange(W), 0
+    for adding in [True] * (W - 1) + [False] * (W - 1):
+        going = (ranks + sent // (n // W)) % W
+        moved = held[ranks, going]
+        left = (ranks - 1) % W
+        held[left, going] = moved + held[left, going] if adding else moved
+        sent += n // W
+    return list(held.flatten(1)), sent
