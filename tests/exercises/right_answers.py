@@ -327,3 +327,27 @@ def ring(gradients):
         held[left, going] = moved + held[left, going] if adding else moved
         sent += n // W
     return list(held.flatten(1)), sent
+
+
+@right
+def letterbox(image, mean=(0.4914, 0.4822, 0.4465)):
+    """Pasted on a sheet."""
+    from PIL import Image
+
+    from vit_edu.pictures import to_rgb
+
+    image = to_rgb(image)
+    side = max(image.size)
+    sheet = Image.new("RGB", (side, side), tuple(int(255 * m + 0.5) for m in mean))
+    sheet.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return sheet
+
+
+@right
+def hits_by_shift(model, pictures, truth, names):
+    """By the classes' numbers: one prediction a picture."""
+    from vit_edu.predict import predict
+
+    n = len(names)
+    found = [int(predict(model, picture, top=1, classes=[str(i) for i in range(n)])[0][0]) for picture in pictures]
+    return tuple(sum(names[(i + s) % n] == t for i, t in zip(found, truth)) for s in range(n))
