@@ -351,3 +351,8 @@ def hits_by_shift(model, pictures, truth, names):
     n = len(names)
     found = [int(predict(model, picture, top=1, classes=[str(i) for i in range(n)])[0][0]) for picture in pictures]
     return tuple(sum(names[(i + s) % n] == t for i, t in zip(found, truth)) for s in range(n))
+
+
+@right
+def with_contrast(images, labels):
+    return images * torch.empty(1).uniform_(0.5, 1.5).item(), labels
