@@ -5,7 +5,7 @@ READY := .venv/ready
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help book test sync serve bench records records-cpu address clean
+.PHONY: help book pdf offline test sync serve bench records records-cpu address clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,12 +35,19 @@ book: $(READY)  ## build the pages; prints the file to open
 	@log=$$(mktemp); $(BIN)/jupyter-book build . -W -n --keep-going >$$log 2>&1 || { cat $$log; rm $$log; exit 1; }; rm $$log
 	@echo $(CURDIR)/_build/html/index.html
 
+pdf: book  ## the whole book as one PDF to print (wants a Chromium)
+	@$(BIN)/python tools/pdf.py
+
+offline: book  ## the pages as one zip that opens from disk
+	@$(BIN)/python tools/offline.py
+
 test: $(READY)  ## run everything: every chapter, the unit tests, the pages in a real browser
 	$(BIN)/pytest --nbval -n 2 --dist loadscope --no-loadscope-reorder -q
 
 sync: $(READY)  ## after editing a chapter: its module, its notebook, its outputs
 	$(BIN)/python tools/sync.py
 	$(BIN)/python tools/questions.py
+	$(BIN)/python tools/import_picture.py
 
 serve: book  ## build the pages, serve them on this machine only, and open them
 	@(sleep 1; $(BIN)/python -m webbrowser http://127.0.0.1:$(PORT)/) >/dev/null &

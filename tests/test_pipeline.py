@@ -17,6 +17,7 @@ import address
 import chapters
 import check
 import export
+import import_picture
 import nbformat
 import pytest
 import record
@@ -345,6 +346,12 @@ def plant(project: Path, name: str, old: str, new: str) -> None:
 SVG = '<svg class="fig" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">\n<style>\n.fig text {}\n</style>\n<path id="a-x"/>\n</svg>'
 
 
+def test_imports_are_drawn_without_what_follows_from_others():
+    drawn, names = import_picture.graph(), list(import_picture.modules())
+    assert drawn["block"] == {"attention", "mlp"} and drawn["patches"] == set()
+    assert sorted(drawn) == sorted(names) == sorted(path.stem for path in (ROOT / "vit_edu").glob("[a-z]*.py"))
+
+
 @pytest.mark.parametrize(
     ("function", "name", "old", "new", "problem"),
     [
@@ -399,6 +406,8 @@ SVG = '<svg class="fig" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">\n<
             "a.svg: its <style> is not the one of",
         ),
         (check.drawings_share_the_palette, "book/assets/a.svg", "</svg>", "", "a.svg is not well-formed"),
+        (check.a_chapter_is_an_evening, "book/text/01_first.md", "# First", "word " * 6000, "01_first.md has 6,0"),
+        (check.a_chapter_is_an_evening, "vit_edu/first.py", "SIZE = 2", "SIZE = 2\n" * 350, "vit_edu/first.py has 35"),
     ],
 )
 def test_check_notices(synced, function, name, old, new, problem):

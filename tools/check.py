@@ -12,6 +12,7 @@ import nbformat
 
 import chapters
 import costs
+import import_picture
 import questions
 import sync
 from chapters import ROOT, code_cells, imports, is_colab_cell, module_of, notebook_of, read, twins
@@ -151,6 +152,24 @@ def drawings_share_the_palette(root: Path = ROOT) -> list[str]:
     return problems
 
 
+def imports_are_drawn(root: Path = ROOT) -> list[str]:
+    """The drawing of who imports whom is the one of today's imports."""
+    return [f"{path.name} shows other imports than the package has: run `make sync`" for path in import_picture.write(root, check=True)]
+
+
+WORDS, LINES = 6000, 350
+
+
+def a_chapter_is_an_evening(root: Path = ROOT) -> list[str]:
+    """No chapter has more than 6,000 words, code, stubs and solutions included; no module more than 350 lines."""
+    sizes = [(path.name, len(path.read_text("utf-8").split()), WORDS, "words") for path in twins(root) if path.stem[0].isdigit()]
+    sizes += [
+        (f"vit_edu/{name}.py", len((root / "vit_edu" / f"{name}.py").read_text("utf-8").splitlines()), LINES, "lines")
+        for name in module_order(root)
+    ]
+    return [f"{name} has {size:,} {what}, {most:,} at most" for name, size, most, what in sizes if size > most]
+
+
 FIGURE = re.compile(r"\d[\d.,]*\s*(?:%|per ?cent\b|(?:percentage )?points?\b|minutes?\b|images/s|TFLOP/s)")
 
 
@@ -192,7 +211,7 @@ def questions_are_gathered(root: Path = ROOT) -> list[str]:
 CHECKS = (
     notebooks_in_step, modules_in_step, modules_in_reading_order, notebooks_run_in_colab, outputs_are_clean,
     address_is_one, drawings_share_the_palette, figures_have_sources, costs_are_stated,
-    questions_are_gathered,
+    questions_are_gathered, imports_are_drawn, a_chapter_is_an_evening,
 )  # fmt: skip
 
 
