@@ -27,8 +27,8 @@ DAMAGED = EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeE
 def plain(value: Any, where: str, tensors: bool = True) -> Any:
     """`value` of Python's own kinds, which a state can hold, and `tensors`, if allowed.
 
-    NumPy's numbers and strings, paths and enumerations are turned into such; for
-    anything else a ValueError names `where` it stands.
+    NumPy's numbers, paths and enumerations become such; for anything else a ValueError
+    names `where` it stands.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -212,9 +212,8 @@ def train_resumably(
 class MovingAverage(AveragedModel):
     """An exponential moving average (EMA) of the weights, quicker at the start.
 
-    After n updates the average keeps min(decay, (1 + n) / (10 + n)) of itself, so
-    that the random start is soon forgotten. Buffers are averaged as well, whole
-    numbers copied. The count is kept on the CPU: no update waits for a GPU.
+    After n updates the average keeps min(decay, (1 + n) / (10 + n)) of itself: the
+    random start is soon forgotten. Buffers are averaged as well, whole numbers copied.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
@@ -245,8 +244,8 @@ class MovingAverage(AveragedModel):
 class Keeper:
     """Keeps the weights of the last `last` epochs and of the best one, in `out`.
 
-    The best is chosen on the validation images: its figure flatters it. What a run
-    reports is its last epoch.
+    The best is chosen on the validation images, which flatters it: a run reports its
+    last epoch.
     """
 
     def __init__(

@@ -46,9 +46,8 @@ PATIENCE = 2.0    # seconds
 def stop_request(minutes: float | None = None) -> Iterator[Callable[[], bool]]:
     """A function that says whether to stop: after Ctrl-C, SIGTERM, or so many minutes.
 
-    Signals ask, however many arrive: a launcher passes on what its processes have got
-    already. Only a Ctrl-C well after the first one ends the program at once. Outside
-    the main thread Python hears no signals: there only the minutes count.
+    Signals ask, however many arrive; only a Ctrl-C well after the first one ends the
+    program at once. Outside the main thread only the minutes count.
     """
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     asked: list[float] = []    # when, by Ctrl-C
@@ -91,9 +90,9 @@ def write_run(
 ) -> None:
     """Write a finished run's weights and its record, of any kind of recipe.
 
-    `weights.safetensors` holds the averaged weights if there are any, and how pictures
-    are prepared for them: `preparation`, as in `weights.save_weights`. `facts` join the
-    record's, such as `data` and the `surroundings` in which the run began.
+    `weights.safetensors` holds the averaged weights if there are any, and `preparation`,
+    as in `weights.save_weights`. `facts` join the record's, such as `data` and the
+    `surroundings` in which the run began.
     """
     out = Path(out).expanduser()
     path = out / "weights.safetensors"
