@@ -50,6 +50,12 @@ def mend_citations(app, page, template, context, doctree):
     )
 
 
+def add_scripts(app, page, template, context, doctree):
+    """What one page alone needs."""
+    if page == "book/questions":
+        app.add_js_file("questions.js")  # one at a time, shuffled
+
+
 # Pages that have moved, and where: published addresses go on to work.
 MOVED = {
     "08_data": "09_data",
@@ -97,6 +103,7 @@ def add_memory(app, exception):
 def setup(app):
     app.add_post_transform(InlineSvg)
     app.connect("html-page-context", mend_citations)
+    app.connect("html-page-context", add_scripts)
     app.connect("build-finished", write_moved)
     app.connect("build-finished", add_memory)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,8 +10,9 @@ is the question and whose body is the answer, one or two sentences; in a noteboo
     Over the keys: each query's weights sum to 1.
     :::
 
-The class `question` is what a page's script and this tool know them by. The page is a plain list in reading order,
-a heading for each chapter, made from the texts alone and never edited by hand.
+The class `question` is what the page's script (book/assets/questions.js: one at a time, shuffled) and this tool know
+them by. The page is a plain list in reading order, a heading for each chapter, made from the texts alone and never
+edited by hand.
 """
 
 import argparse
