@@ -330,7 +330,7 @@ def ring(gradients):
 
 
 @right
-def letterbox(image, mean=(0.4914, 0.4822, 0.4465)):
+def letterbox(image, mean):
     """Pasted on a sheet."""
     from PIL import Image
 
@@ -356,3 +356,36 @@ def hits_by_shift(model, pictures, truth, names):
 @right
 def with_contrast(images, labels):
     return images * torch.empty(1).uniform_(0.5, 1.5).item(), labels
+
+
+@right
+def exactly_one(s):
+    """At least one, less twice both."""
+    from vit_edu.mlp import MLP
+
+    mlp = MLP(2, 2, 1)
+    mlp.fc1.weight.data = torch.full((2, 2), float(s))
+    mlp.fc1.bias.data = torch.tensor([0.0, -s])
+    mlp.fc2.weight.data = torch.tensor([[1 / s, -2 / s]])
+    mlp.fc2.bias.data = torch.zeros(1)
+    return mlp
+
+
+@right
+def parts_needed(images, weights, each, card):
+    """From large parts to small ones."""
+    room = 0.9 * card - weights
+    for part in range(images, 0, -1):
+        if images % part == 0 and each * part < room:
+            return images // part
+    return 0
+
+
+@right
+def stratified(labels, n_each, seed=0):
+    """One random order of all, then a stable sort by class."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order[labels[order].argsort(stable=True)]
+    counts = labels.bincount()
+    starts = counts.cumsum(0) - counts
+    return order[(starts[:, None] + torch.arange(n_each)).flatten()]

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import nn
 from wrong_answers import wrong
 
-FOLD, COLLAPSE, CONVOLUTION = "fold_norm", "collapse", "as_convolutions"
+from vit_edu.mlp import MLP
+
+FOLD, COLLAPSE, XOR, CONVOLUTION = "fold_norm", "collapse", "exactly_one", "as_convolutions"
 
 
 def new(weight, bias):
@@ -104,6 +106,68 @@ def _(mlp):
     with torch.no_grad():
         zero = torch.zeros(mlp.fc1.in_features)
         return new(mlp.fc2.weight @ mlp.fc1.weight, mlp(zero))
+
+
+def by_hand(detectors, messages, shift=(0.0, 0.0), end=0.0):
+    mlp = MLP(2, len(detectors), 1)
+    mlp.load_state_dict({
+        "fc1.weight": torch.tensor(detectors), "fc1.bias": torch.tensor(shift),
+        "fc2.weight": torch.tensor([messages]), "fc2.bias": torch.tensor([end]),
+    })  # fmt: skip
+    return mlp
+
+
+@wrong(XOR, "the biases are still PyTorch's random ones")
+def _(s):
+    mlp = MLP(2, 2, 1)
+    mlp.fc1.weight.data = s * torch.tensor([[1.0, -1], [-1, 1]])
+    mlp.fc2.weight.data = torch.ones(1, 2) / s
+    return mlp
+
+
+@wrong(XOR, "s times too large")
+def _(s):
+    return by_hand([[s, -s], [-s, s]], [1.0, 1.0])
+
+
+@wrong(XOR, "two ones are answered by 2")
+def _(s):
+    return by_hand([[s, 0.0], [0.0, s]], [1 / s, 1 / s])
+
+
+@wrong(XOR, "both detectors ask the same")
+def _(s):
+    return by_hand([[s, -s], [s, -s]], [1 / s, 1 / s])
+
+
+@wrong(XOR, "the two answers have opposite signs")
+def _(s):
+    return by_hand([[s, -s], [-s, s]], [1 / s, -1 / s])
+
+
+@wrong(XOR, "the rounded corner shows")
+def _(s):
+    return by_hand([[1.0, -1.0], [-1.0, 1.0]], [1.0, 1.0])
+
+
+@wrong(XOR, "½ everywhere")
+def _(s):
+    return by_hand([[s, s], [-s, -s]], [0.0, 0.0], end=0.5)
+
+
+@wrong(XOR, "two do")
+def _(s):
+    return by_hand([[s, -s], [-s, s], [0.0, 0.0]], [1 / s, 1 / s, 0.0], shift=(0.0, 0.0, 0.0))
+
+
+@wrong(XOR, "1 where both bits are the same")
+def _(s):
+    return by_hand([[s, -s], [-s, s]], [-1 / s, -1 / s], end=1.0)
+
+
+@wrong(XOR, "returns a Tensor; the task asks for Module")
+def _(s):
+    return torch.tensor([0.0, 1, 1, 0])
 
 
 def convs(mlp, size=1, **options):

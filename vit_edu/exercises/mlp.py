@@ -174,6 +174,104 @@ COLLAPSE = Code(
 )
 
 
+# ex-mlp-xor
+
+BITS = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+ONE = torch.tensor([[0.0], [1], [1], [0]])
+
+
+def answers(result, s):
+    """The answers to the four pairs of bits; what is within 0.01 of the right one counts as it."""
+    found = result(BITS)                                         # (4, 1)
+    return torch.where((found - ONE).abs() <= 0.01, ONE, found) if found.shape == ONE.shape else found
+
+
+def two_units(first, second, shift=(0.0, 0.0, 0.0)):
+    """A wrong answer, by its detectors and messages and the biases of the three units, from s."""
+
+    def exactly_one(s):
+        mlp = MLP(2, 2, 1)
+        with torch.no_grad():
+            mlp.fc1.weight.copy_(torch.as_tensor(first(s)))
+            mlp.fc2.weight.copy_(torch.as_tensor(second(s))[None])
+            mlp.fc1.bias.copy_(torch.tensor(shift[:2]))
+            mlp.fc2.bias.fill_(shift[2])
+        return mlp
+
+    return exactly_one
+
+
+def opposite(s):
+    return s * torch.tensor([[1.0, -1], [-1, 1]])
+
+
+def right_without_biases(function, s):
+    """Whether the weights are right and only the biases are not."""
+    mlp = function(s)
+    left = max(mlp.fc1.bias.abs().max(), mlp.fc2.bias.abs().max()) > 0
+    with torch.no_grad():
+        mlp.fc1.bias.zero_()
+        mlp.fc2.bias.zero_()
+        return left and torch.equal(answers(mlp, s), ONE)
+
+
+def half_everywhere(function, s):
+    return torch.allclose(function(s)(BITS), torch.tensor(0.5), atol=0.01)
+
+
+def too_soft(function, s):
+    """Whether both answers of 1 are smaller by the same, both of 0 right."""
+    found = function(s)(BITS)[:, 0]
+    return torch.allclose(found[[0, 3]], torch.zeros(2), atol=0.01) and 0.3 < found[1] < 0.99 and found[1] == found[2]
+
+
+XOR = Code(
+    "exactly_one",
+    "An MLP of two hidden units, detectors scaled by s: 1 if exactly one of two bits is 1, else 0.",
+    lambda: [(4.0,), (6.0,), (20.0,)],
+    lambda s: lambda bits: (bits.sum(dim=1, keepdim=True) == 1).float(),
+    "three scales, all four pairs of bits, to within 0.01",
+    [
+        Mistake("the biases are still PyTorch's random ones: set them to 0", when=right_without_biases),
+        Mistake("the answer is ½ everywhere, the best without a bend: the two units cancel", when=half_everywhere),
+        Mistake(
+            "the answers are s times too large: divide by s on the way out",
+            like=two_units(opposite, lambda s: [1.0, 1.0]),
+        ),
+        Mistake(
+            "only the first bit is heard when it stands alone: both detectors ask the same",
+            like=two_units(lambda s: s * torch.tensor([[1.0, -1], [1, -1]]), lambda s: [0.5 / s, 0.5 / s]),
+        ),
+        Mistake(
+            "only the first bit is heard when it stands alone, and twice: both detectors ask the same",
+            like=two_units(lambda s: s * torch.tensor([[1.0, -1], [1, -1]]), lambda s: [1 / s, 1 / s]),
+        ),
+        Mistake(
+            "two ones are answered by 2: each detector looks at one bit; ask which of the two is larger",
+            like=two_units(lambda s: s * torch.eye(2), lambda s: [1 / s, 1 / s]),
+        ),
+        Mistake(
+            "the two answers have opposite signs, first less second; both messages are added",
+            like=two_units(opposite, lambda s: [1 / s, -1 / s]),
+        ),
+        Mistake(
+            "the rounded corner shows: the detectors have to be scaled by s, so that GELU is straight there",
+            when=too_soft,
+        ),
+        Mistake(
+            "one unit too many, or too few: two do",
+            when=lambda f, s: f(s).fc1.out_features != 2,
+        ),
+        Mistake(
+            "the answers are turned round: this is 1 where both bits are the same",
+            like=two_units(opposite, lambda s: [-1 / s, -1 / s], shift=(0.0, 0.0, 1.0)),
+        ),
+    ],
+    observe=answers,
+    returns=nn.Module,
+)  # fmt: skip
+
+
 # ex-mlp-convolution
 
 
@@ -279,4 +377,4 @@ DEPTH = Prediction(
     }, within=0.06)],
 )  # fmt: skip
 
-CHECKS = [LENGTH, FOLD, COLLAPSE, CONVOLUTION, DEPTH]
+CHECKS = [LENGTH, FOLD, COLLAPSE, XOR, CONVOLUTION, DEPTH]
