@@ -95,7 +95,10 @@ CHANGE = Code(
             "a string was taken apart into letters: a tuple of one needs its comma, (\"half-decay\",)",
             like=half_with(changes=lambda old: (*old, *"half-decay")),
         ),
-        Mistake("the name is spelt half_decay; it is half-decay", like=half_with(changes=lambda old: (*old, "half_decay"))),
+        Mistake(
+            "the name is spelt half_decay; it is half-decay",
+            like=half_with(changes=lambda old: (*old, "half_decay")),
+        ),
         Mistake(
             "the rest of the training fell back to its defaults: `replace` what the recipe has",
             like=lambda recipe: replace(

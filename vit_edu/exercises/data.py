@@ -133,7 +133,10 @@ MOMENTS = Code(
             "the squares are taken of bytes, and wrap around at 256; convert first",
             like=lambda p: from_sums(p, square=lambda x, part: (part**2).double() / 255**2),
         ),
-        Mistake("only the first piece is looked at: is the `return` inside the loop?", like=lambda p: from_sums(p[:1])),
+        Mistake(
+            "only the first piece is looked at: is the `return` inside the loop?",
+            like=lambda p: from_sums(p[:1]),
+        ),
         Mistake("only the last piece counts: do the sums begin anew in the loop?", like=lambda p: from_sums(p[-1:])),
         Mistake(
             "the mean of the squares is given, its root at most; the square of the mean is to be subtracted",
