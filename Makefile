@@ -5,7 +5,7 @@ READY := .venv/ready
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help book pdf offline test sync serve bench records records-cpu address clean
+.PHONY: help book pdf offline test sync learner serve bench records records-cpu address clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ sync: $(READY)  ## after editing a chapter: its module, its notebook, its output
 	$(BIN)/python tools/sync.py
 	$(BIN)/python tools/questions.py
 	$(BIN)/python tools/import_picture.py
+
+learner: $(READY)  ## each chapter's notebook without its solutions, to work through, and a zip of all
+	@$(BIN)/python tools/learner.py
 
 serve: book  ## build the pages, serve them on this machine only, and open them
 	@(sleep 1; $(BIN)/python -m webbrowser http://127.0.0.1:$(PORT)/) >/dev/null &
