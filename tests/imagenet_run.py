@@ -28,13 +28,14 @@ parser.add_argument("--slow", action="store_true")
 parser.add_argument("--own-chance", action="store_true")
 parser.add_argument("--workers", type=int, default=0)
 parser.add_argument("--accumulate", type=int, default=1)
+parser.add_argument("--optimizer", default="adamw")
 args = parser.parse_args()
 
 recipe = imagenet.Recipe(
     "quiet",
     "a test",
     vit(16, 2, 2, img_size=16, patch_size=8),
-    TrainingConfig(epochs=3, lr=2e-3, accumulate=args.accumulate),
+    TrainingConfig(epochs=3, lr=2e-3, accumulate=args.accumulate, optimizer=args.optimizer),
     batch_size=8,
     warmup_steps=2,
     augmentation=imagenet.BASIC,

@@ -23,6 +23,7 @@ from chapters import ROOT, code_cells, module_of, read, twins
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("attention_in_pieces", "average = torch.ones(values.shape[1])"): "the first piece multiplies it by e^(−∞) = 0",
     ("attention_in_pieces", "largest, total = (torch.tensor(-torch.inf), torch.tensor(1.0))"): "the same",
+    ("some_grey", "chosen = torch.rand(B, 1, 1, 1) <= probability"): "a draw that hits the probability has measure 0",
 }
 SECONDS = 5  # for one mutant; some never end
 
