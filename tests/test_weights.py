@@ -221,6 +221,11 @@ def test_preparation_travels_with_the_weights(classes, kept, tmp_path):
     assert plain["mean"] == [0.1, 0.25] and plain["std"] == [0.5, 1.0]
 
 
+def test_classes_turned_round_are_refused():
+    with pytest.raises(ValueError, match=r"classes lead from number to name, not \{'cat': 0\}"):
+        Preparation((0.5,), (0.5,), {"cat": 0})
+
+
 def test_no_preparation_and_a_wrong_one(tmp_path):
     model = small_vit()
     save_weights(model, tmp_path / "w")

@@ -105,6 +105,8 @@ class Preparation:
             raise ValueError(f"mean {mean} and std {std}: one each per channel, std above 0")
         names = self.classes
         if isinstance(names, Mapping):
+            if not all(str(number).isdecimal() for number in names):
+                raise ValueError(f"classes lead from number to name, not {names}")
             names = {int(number): str(name) for number, name in names.items()}
             if sorted(names) == list(range(len(names))):
                 names = [names[number] for number in range(len(names))]
