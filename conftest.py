@@ -8,7 +8,8 @@ from pathlib import Path
 
 import nbval.plugin
 import pytest
-from chapters import ENVIRONMENT, ROOT, compare_where_data_is
+import shapes
+from chapters import ENVIRONMENT, ROOT, compare_where_data_is, has_data, needs_data
 from costs import seconds_of
 from library import library
 
@@ -58,6 +59,47 @@ class AsInColab(nbval.plugin.RunningKernel):
 
 
 nbval.plugin.RunningKernel = AsInColab
+
+
+class Shapes(pytest.Item):
+    """After a chapter's cells: what the page says of their lines' shapes is what this run has found."""
+
+    @staticmethod
+    def ask(chapter, code: str, **options) -> dict:
+        return chapter.kernel.kc.execute(code, silent=True, store_history=False, reply=True, timeout=60, **options)
+
+    def runtest(self):
+        cells = [cell for cell in self.parent.nb.cells if cell.cell_type == "code"]
+        stored = [cell.metadata.get("vit_edu", {}).get("shapes", []) for cell in cells]
+        if not any(stored):
+            pytest.skip("no shapes are stored: `tools/sync.py --force` of this chapter notes them")
+        if any(map(needs_data, cells)) and not has_data():
+            pytest.skip("without CIFAR-10 these are the shapes of other pictures")
+        told = shapes.by_cell(cells, shapes.answer(self.ask(self.parent, "", user_expressions=shapes.TOLD)))
+        for number, (cell, one, other) in enumerate(zip(cells, stored, told, strict=True)):
+            measured = "nbval-ignore-output" in cell.metadata.get("tags", [])
+            assert shapes.alike(one, other, values=not measured), (number, [*set(one) ^ set(other)])
+
+    def reportinfo(self):
+        return self.path, None, f"{self.path.stem}: shapes"
+
+
+def with_shapes(chapter):
+    """Have nbval's chapters note shapes (the class stays: it names itself in its own code)."""
+    setup, collect = chapter.setup, chapter.collect
+
+    def noting(self):
+        setup(self)
+        Shapes.ask(self, shapes.starting(self.nb.cells))
+
+    def cells_and_shapes(self):
+        yield from collect(self)
+        yield Shapes.from_parent(self, name="shapes")
+
+    chapter.setup, chapter.collect = noting, cells_and_shapes
+
+
+with_shapes(nbval.plugin.IPyNbFile)
 
 
 def place(item) -> tuple[int, float]:
