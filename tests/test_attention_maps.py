@@ -294,12 +294,6 @@ def test_maps_of_wrapped_models_are_the_plain_ones(how):
         torch.testing.assert_close(model(IMAGES), logits)  # nothing stays behind
 
 
-def test_an_old_torch_is_named(monkeypatch):
-    monkeypatch.delattr(torch.compiler, "set_stance")
-    with pytest.raises(RuntimeError, match="need torch 2.6"):
-        am.attention_maps(small_vit(), IMAGES)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype):
     model = small_vit()

@@ -38,11 +38,8 @@ def heard() -> Iterator[None]:
     """For a while compiled models run uncompiled, so that hooks are called.
 
     What `torch.compile` made ignores hooks set later, and keeps those it was made
-    with. Needs torch 2.6.
+    with.
     """
-    if not hasattr(torch.compiler, "set_stance"):
-        version = torch.__version__
-        raise RuntimeError(f"hooks and torch.compile need torch 2.6, not {version}")
     with torch.compiler.set_stance("force_eager"):
         yield
 

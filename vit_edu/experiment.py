@@ -35,8 +35,7 @@ from vit_edu.weights import save_weights
 def uncompiled(model: nn.Module) -> AbstractContextManager:
     """Runs a model that is compiled on a GPU as it is, for batches of other shapes."""
     on_gpu = next(model.parameters()).device.type == "cuda"
-    able = hasattr(torch.compiler, "set_stance")    # from torch 2.6 on
-    return torch.compiler.set_stance("force_eager") if on_gpu and able else nullcontext()
+    return torch.compiler.set_stance("force_eager") if on_gpu else nullcontext()
 
 
 PATIENCE = 2.0    # seconds
