@@ -173,4 +173,19 @@ SCALE = Prediction(
     }, within=0.09)],
 )  # fmt: skip
 
-CHECKS = [COUNT, POST, ORDER, SCALE]
+LEARN = Prediction(
+    "ex-block-learn",
+    "Rates 0.0005, 0.001 and 0.005: at which do three stacks all learn, and which one learns at the largest?",
+    [
+        Part("rate at which all learn", 0.0005, {
+            0.001: "without plus signs no run learns there",
+            0.005: "the larger the step, the more stacks fail",
+        }),
+        Part("learns at 0.005", "pre and plus", {
+            "post and plus": "its last weights have gradients that do not shrink with depth, and there is no warm-up",
+            "pre alone": "without the plus the range of steps that work is the narrowest",
+        }),
+    ],
+)  # fmt: skip
+
+CHECKS = [COUNT, POST, LEARN, ORDER, SCALE]
