@@ -181,8 +181,8 @@ def write(folder: Path, root: Path = ROOT, chapters: list[str] = ()) -> list[Pat
 # In the pages
 
 LINK = (
-    '<p class="learner-link">A notebook without the solutions: <a href="../_static/learner/{name}.ipynb" download>'
-    'this chapter’s</a>, or <a href="../_static/learner/' + ZIP + '" download>all chapters’</a>.</p>'
+    '<p class="learner-link">To work through: <a href="../_static/learner/{name}.ipynb" download>this notebook without '
+    'its solutions</a>, or <a href="../_static/learner/' + ZIP + '" download>all of them</a>.</p>'
 )
 
 
