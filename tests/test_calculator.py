@@ -3,36 +3,19 @@
 import re
 
 import pytest
+from quiet_pages import quiet_pages
 
 from vit_edu.widgets import TrainingCalculator
 from vit_edu.widgets.training_calculator import FILE_BYTES, IMAGES
 
 FLOPS = {"ViT-S/16": 27.6e9, "ViT-B/16": 105e9}
 PEAKS = {"A100": 312, "H100": 989}
-HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
 
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Open HTML as a page from the disk; the page must stay silent, and ask for nothing."""
-    contexts, noise = [], []
-
-    def open_page(*html: str, width: int = 900, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or noise.append(request.url))
-        path = tmp_path / f"page{len(contexts)}.html"
-        path.write_text(HEAD + "".join(html), encoding="utf-8")
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert noise == []
+    with quiet_pages(browser, tmp_path) as open_page:
+        yield open_page
 
 
 def hours(flops, peak, gpus=8, epochs=90, utilisation=30, loader=8000) -> float:
@@ -104,9 +87,8 @@ def test_what_is_no_number_is_said_and_mended(show, text):
 @pytest.mark.parametrize("width", [320, 390, 900])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_two_on_a_page_of_any_width_and_theme(show, width, scheme):
-    style = "<style>@media (prefers-color-scheme: dark) { body { background: #111; color: #eee } }</style>"
     html = TrainingCalculator(FLOPS, PEAKS)._repr_html_()
-    page = show(style, html, html, width=width, color_scheme=scheme)
+    page = show(html, html, width=width, color_scheme=scheme)
     assert page.locator(".vit-widget[data-live]").count() == 2 and page.locator("[id]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ink = "rgb(238, 238, 238)" if scheme == "dark" else "rgb(0, 0, 0)"

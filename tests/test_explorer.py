@@ -1,11 +1,8 @@
 """The explorers in a real browser: PyTorch's numbers, by mouse, touch and keyboard, over http and from the disk."""
 
-import functools
-import http.server
 import io
 import re
 import statistics
-import threading
 
 import nbformat
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 from chapters import ROOT
 from matplotlib import colormaps
 from PIL import Image
+from quiet_pages import HEAD, quiet_pages
 from torch import nn
 
 from vit_edu import VisionTransformer, patchify
@@ -22,10 +20,6 @@ from vit_edu.widgets import AttentionExplorer, DigitReader, PatchExplorer, Posit
 from vit_edu.weights import Preparation
 from vit_edu.widgets.component import viridis
 
-HEAD = (
-    '<!doctype html><html lang="en"{}><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>A page</title><style>@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee }} }}</style>"
-)
 NAMES = ["plane", "car", "bird", "cat"]
 STAGE = ".stage[tabindex]"  # the board that the keyboard reaches; the picture beside a map is one for the pointer alone
 ANY_MEAN, ANY_STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
@@ -85,43 +79,10 @@ def rollout(maps: np.ndarray, block: int) -> np.ndarray:
     return product
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def show(browser, tmp_path):
-    """Open HTML as a page, from the disk or over http; it must stay silent, and ask for nothing beyond its folder."""
-    contexts, noise = [], []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    bases = {"file": tmp_path.as_uri(), "http": f"http://127.0.0.1:{server.server_port}"}
-
-    def open_page(*html: str, width=1280, base="file", page_attributes="", **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-
-        def gate(route):
-            if route.request.url.startswith((*bases.values(), "data:", "blob:")):
-                return route.continue_()
-            noise.append(route.request.url)
-            route.abort()
-
-        page.route("**/*", gate)
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        name = f"page{len(contexts)}.html"
-        (tmp_path / name).write_text(HEAD.format(page_attributes) + '<link rel="icon" href="data:,">' + "".join(html))
-        page.goto(f"{bases[base]}/{name}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    server.shutdown()
-    assert noise == []
+    with quiet_pages(browser, tmp_path, width=1280) as open_page:
+        yield open_page
 
 
 def ask_all(page, states: list[dict], index=0) -> list[dict]:

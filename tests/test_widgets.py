@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from importlib.resources import files
 
 import nbformat
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from chapters import ROOT
+from quiet_pages import quiet_pages
 
 from vit_edu import VisionTransformer
 from vit_edu.inspection import early_logits
 from vit_edu.widgets import DigitReader, SoftmaxTemperature, pack_model
 
-HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
 DRAWN = json.loads((ROOT / "tests" / "drawn_digits.json").read_text())  # points in percent of the pad
 
 
@@ -46,25 +48,8 @@ def stored_reader() -> str:
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Open HTML as a page from the disk; the page must stay silent, and ask for nothing."""
-    contexts, noise = [], []
-
-    def open_page(*html: str, width: int = 900, **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or noise.append(request.url))
-        path = tmp_path / f"page{len(contexts)}.html"
-        path.write_text(HEAD + "".join(html), encoding="utf-8")
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert noise == []
+    with quiet_pages(browser, tmp_path) as open_page:
+        yield open_page
 
 
 def draw(page, strokes) -> str | None:
@@ -231,9 +216,8 @@ def test_softmax_weights_are_right():
 @pytest.mark.parametrize("width", [360, 900])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_several_on_a_page_in_any_theme(show, width, scheme):
-    style = "<style>@media (prefers-color-scheme: dark) { body { background: #111; color: #eee } }</style>"
     pictures = [picture._repr_html_() for picture in (DigitReader(random_vit()), SoftmaxTemperature())]
-    page = show(style, *pictures, *pictures, width=width, color_scheme=scheme, reduced_motion="reduce")
+    page = show(*pictures, *pictures, width=width, color_scheme=scheme, reduced_motion="reduce")
     assert page.locator(".vit-widget[data-live]").count() == 4
     assert page.locator("[id]").count() == 0
     assert page.evaluate("typeof vitForward + typeof element + typeof VIRIDIS") == "undefined" * 3
@@ -293,4 +277,33 @@ def test_each_line_of_the_listing_leads_to_its_chapter(browser, site, base):
     page.go_back()
     headings.nth(3).press("Enter")
     assert page.url.endswith("/04_block.html")
+    context.close()
+
+
+@pytest.mark.parametrize("base", ["http", "file"])
+def test_first_screen(browser, site, base):
+    """On a phone: what one will be able to do, three doors, and the whole pad, before any code; the page has its mark."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{getattr(site, base)}/book/intro.html")
+    doors = page.locator("ul.doors a")
+    assert doors.evaluate_all("a => a.map((each) => each.href.split('/').slice(-2).join('/'))") == [
+        "book/01_patches.html", "book/intro.ipynb", ADDRESS["Repository"].split("/", 3)[3]]  # fmt: skip
+    assert doors.nth(1).get_attribute("href") == page.locator("a[href^='https://colab.']").first.get_attribute("href")
+    boxes = [page.locator(name).first.bounding_box() for name in ("article h1", "ul.doors", ".pad")]
+    assert all(box["y"] + box["height"] <= 844 for box in boxes) and boxes[0]["y"] < boxes[1]["y"] < boxes[2]["y"]
+    assert page.evaluate("""() => {
+      const pad = document.querySelector(".pad"), code = document.querySelector(".cell_input pre");
+      return !!(pad.compareDocumentPosition(code) & Node.DOCUMENT_POSITION_FOLLOWING);
+    }""")
+    assert page.locator(".digit-reader").count() == 1
+    client = page.context.new_cdp_session(page)  # a finger draws a 1
+    x, y, size = boxes[2]["x"], boxes[2]["y"], boxes[2]["width"]
+    for kind, at in ("touchStart", 0.2), *(("touchMove", 0.2 + 0.05 * i) for i in range(1, 13)), ("touchEnd", None):
+        points = [{"x": x + size / 2, "y": y + at * size}] if at else []
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert page.locator(".digit-reader").get_attribute("data-reading") == "1" and page.evaluate("scrollY") == 0
+    icon = page.locator("link[rel=icon]").get_attribute("href")
+    assert page.locator(".navbar-brand img").first.get_attribute("src") == icon and icon.endswith("/mark.svg")
+    assert (site.folder / "_static" / "mark.svg").exists()
     context.close()

@@ -1,0 +1,52 @@
+"""HTML opened in a browser as a page, which must stay silent and ask for nothing beyond its folder."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HEAD = (
+    '<!doctype html><html lang="en"{}><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>A page</title><style>@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #eee }} }}</style>"
+)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def quiet_pages(browser, folder: Path, width: int = 900) -> Iterator[Callable]:
+    """`open_page(*html)` opens HTML from the disk, or with base="http" from a server; at the end, no page made noise."""
+    contexts, noise, usual = [], [], width
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    bases = {"file": folder.as_uri(), "http": f"http://127.0.0.1:{server.server_port}"}
+
+    def open_page(*html: str, width: int = usual, base: str = "file", page_attributes: str = "", **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+
+        def gate(route):
+            if route.request.url.startswith((*bases.values(), "data:", "blob:")):
+                return route.continue_()
+            noise.append(route.request.url)
+            route.abort()
+
+        page.route("**/*", gate)
+        page.on("console", lambda message: noise.append(message.text))
+        page.on("pageerror", lambda error: noise.append(str(error)))
+        path = folder / f"page{len(contexts)}.html"
+        path.write_text(HEAD.format(page_attributes) + '<link rel="icon" href="data:,">' + "".join(html), encoding="utf-8")
+        page.goto(f"{bases[base]}/{path.name}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    server.shutdown()
+    assert noise == []
