@@ -21,8 +21,8 @@ DATA = "scikit-learn's handwritten digits: 1,437 to train on, 360 to test"
 def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
     """Images (1797, 1, 8, 8) from 0 to 1, labels, and the rows to train on and to test.
 
-    Both parts hold the digits in the same proportions. The images are scikit-learn's
-    copy of the UCI test set (Alpaydin and Kaynak, 1998).
+    Both hold the digits in the same proportions. From the UCI test set (Alpaydin and
+    Kaynak, 1998).
     """
     digits = load_digits()
     rows = range(len(digits.target))
@@ -32,10 +32,7 @@ def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
 
 
 def load_digits_split() -> tuple[TensorDataset, TensorDataset]:
-    """Handwritten digits (1, 8, 8): 1,437 to train on, 360 to test.
-
-    Scaled by the mean and deviation of the training images.
-    """
+    """1,437 digits (1, 8, 8) to train on, 360 to test, scaled by the former's moments."""
     images, labels, train_rows, test_rows = split_digits()
     images = (images - images[train_rows].mean()) / images[train_rows].std()
     train_set = TensorDataset(images[train_rows], labels[train_rows])

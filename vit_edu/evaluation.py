@@ -47,7 +47,7 @@ def check_targets(targets: Tensor, logits: Tensor) -> None:
 
 @torch.no_grad()
 def predict_logits(model: nn.Module, batches: Iterable[Batch]) -> Batch:
-    """Logits (n, K) and labels (n,) of all batches, in evaluation mode, on the CPU."""
+    """Logits (n, K) and labels (n,) of all batches, on the CPU."""
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     logits, labels = [], []

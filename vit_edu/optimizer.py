@@ -14,7 +14,7 @@ from vit_edu.weights import unwrapped
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What a training run is made of, besides model and data. Rates are per step."""
+    """What a training run is made of, besides model and data."""
 
     epochs: int = 40
     lr: float = 1e-3               # at the end of the warm-up
@@ -24,15 +24,15 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0  # largest norm of the whole gradient; None, 0: any
-    accumulate: int = 1            # parts a batch is split into, to save memory
+    accumulate: int = 1            # parts a batch is split into
     precision: str = "auto"        # "bfloat16" on GPUs made for it, else "float32"
     seed: int = 0
-    optimizer: str = "adamw"       # or "muon": Muon for the blocks' matrices; "sgd"
-    matrix_lr: float = 0.02        # Muon's rate, at the end of the warm-up
-    split_qkv: bool = True         # Muon sees queries, keys and values apart
+    optimizer: str = "adamw"       # or "muon" for the blocks' matrices; "sgd"
+    matrix_lr: float = 0.02        # Muon's, at the end of the warm-up
+    split_qkv: bool = True         # for Muon
 
     def __post_init__(self) -> None:
-        """Numbers of NumPy's or torch's kind become Python's: those can be saved."""
+        """NumPy's and torch's numbers become Python's: those can be saved."""
         for name, value in list(vars(self).items()):
             if hasattr(value, "item"):
                 object.__setattr__(self, name, value.item())
@@ -47,7 +47,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> "Optimizer":
     """The optimiser that `config` names, with decay on weight matrices alone.
 
     AdamW (Loshchilov and Hutter, 2019), Muon beside it (Jordan et al., 2024), or SGD
-    with Nesterov's momentum, whose decay is multiplied by the rate as well.
+    with Nesterov's momentum.
     """
     makers = {"adamw": adamw, "muon": MuonBeside, "sgd": sgd}
     if config.optimizer not in makers:
@@ -82,8 +82,8 @@ def sgd(named: dict[str, nn.Parameter], config: TrainingConfig) -> torch.optim.S
 class MuonBeside:
     """Muon for the matrices of the blocks and AdamW for the rest, as one optimiser.
 
-    torch's Muon takes a parameter as one matrix. The joint `qkv` (3D, D) is three: here
-    each third is a parameter of its own that shares the joint one's memory.
+    The joint `qkv` (3D, D) is three matrices: each third is a parameter of its own that
+    shares the joint one's memory.
     """
 
     def __init__(self, named: dict[str, nn.Parameter], config: TrainingConfig) -> None:
@@ -127,7 +127,7 @@ class MuonBeside:
         self.parts[1].zero_grad(set_to_none)
 
     def step(self) -> None:
-        """Hand each view its part of the weights and of the gradient, and step both."""
+        """Give each view its weights and gradient, and step both."""
         for parameter, views in self.pieces:
             if parameter.grad is None:
                 continue
@@ -152,7 +152,7 @@ Optimizer = torch.optim.Optimizer | MuonBeside
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
-    """The rate at `step` (from 0): linear warm-up, then a cosine to `final_lr`."""
+    """The rate at `step` (from 0): warm-up, then a cosine to `final_lr`."""
     total = config.epochs * steps_per_epoch
     warmup = config.warmup_epochs * steps_per_epoch
     if step < warmup:

@@ -22,7 +22,7 @@ from vit_edu.optimizer import Optimizer, TrainingConfig, learning_rate, make_opt
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Where wanted, matrix products in bfloat16 and the rest in float32."""
+    """Matrix products in bfloat16 where wanted, the rest in float32."""
     if precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(
             f"unknown precision {precision!r}; choose 'auto', 'float32' or 'bfloat16'"
@@ -55,7 +55,7 @@ def training_step(
                 logits = model(x)
                 check_targets(y, logits)
                 part = F.cross_entropy(logits, y, label_smoothing=smoothing)
-            part = part * (len(x) / len(images))    # its share of the batch's mean
+            part = part * (len(x) / len(images))    # its share of the mean
             part.backward()                         # adds to the gradients
         loss += part.detach()
     if config.clip_norm:
@@ -120,10 +120,10 @@ class TrainingState:
 
 
 class Forgetful:
-    """What the loop tells of its progress, at four moments; this one keeps nothing."""
+    """Told of the loop's progress; this one keeps nothing."""
 
     def begin(self, state: TrainingState) -> None:
-        """Before the first step: the place to go back to an earlier state."""
+        """Before the first step: go back to an earlier state."""
 
     def after_step(self, state: TrainingState) -> None:
         """After each step."""
@@ -135,7 +135,7 @@ class Forgetful:
         """When an epoch's row of figures is complete."""
 
 
-CHECK_EVERY = 50    # steps; a look at a number makes a GPU finish what it has to do
+CHECK_EVERY = 50    # steps; a look at a number makes a GPU wait
 
 
 def train_epoch(
@@ -196,21 +196,19 @@ def train(
 ) -> list[dict[str, float]]:
     """Train `model`, where it is, on `batches` of (images, labels), e.g. a DataLoader.
 
-    batches: anything with a length that gives pairs of tensors, anew for each epoch: a
-        DataLoader or a list, not a generator
+    batches: gives pairs of tensors anew for each epoch, and has a length: no generator
     evaluate: gives figures of the model (and the averaged one) after each epoch
-    prepare_batch: changes a batch on the model's device: augmentation, soft targets
+    prepare_batch: changes a batch on the model's device
     averaged: a running average of the weights, updated after each step
     after_step, after_epoch: called with the state, and with the epoch's row
     should_stop: asked after each step; True ends the call
     optimizer: instead of `make_optimizer`'s; a group's `lr_scale` multiplies its rate
     checkpoint: told of the progress; `checkpoint.Checkpoint` writes it to a folder
     leads: False where another process prints
-    overall: from this process's mean loss to that of all that train together
+    overall: from this process's mean loss to that of all
 
     Returns a row of figures for each epoch. The loop seeds torch's generators, the
-    loader's own included, by `config.seed` and the place in the run: what a step draws
-    depends on nothing before it.
+    loader's included, by `config.seed` and the place in the run.
     """
     check_settings(config, batches)
     state = TrainingState(model, config, len(batches), averaged, optimizer, leads)
@@ -287,13 +285,13 @@ def describe(row: dict[str, float], epochs: int) -> str:
 
 
 def weights_norm(model: nn.Module) -> Tensor:
-    """The length of the vector of all weights: not finite if one of them is not."""
+    """The length of all weights: not finite if one of them is not."""
     norms = [p.detach().float().norm() for p in model.parameters()]
     return torch.stack(norms).norm()
 
 
 def check_finite(state: TrainingState) -> None:
-    """Stop a run whose losses or weights are not finite; its last saved state stays."""
+    """Stop a run whose losses or weights are not finite."""
     numbers = torch.stack([*state.losses, weights_norm(state.model)]).tolist()
     first = state.step - len(state.losses)    # of this epoch's steps
     for place, number in enumerate(numbers):
