@@ -177,12 +177,16 @@ CENTRED = Code(
 CORNER = Prediction(
     "ex-inspect-corner",
     "Heads that read the top left corner, all patches alike, or the furthest patch: by attention distance.",
-    [Part("order", ["alike", "corner", "furthest"], {
-        ("corner", "alike", "furthest"): "the corner is a corner: most patches have others that are nearer to them",
-        ("alike", "furthest", "corner"): "no patch has anything further away than what is furthest from it",
-        ("corner", "furthest", "alike"): "a mean over all patches cannot be larger than the largest",
-        ("furthest", "corner", "alike"): "that is the largest distance first",
-    })],
+    [
+        Part("smallest distance", "alike", {
+            "corner": "the corner is a corner: most patches have others that are nearer to them",
+            "furthest": "nothing is further from a patch than what it reads there",
+        }),
+        Part("largest distance", "furthest", {
+            "corner": "most patches have another corner that is further away",
+            "alike": "a mean over all patches cannot be larger than the largest",
+        }),
+    ],
 )  # fmt: skip
 
 GREEDY = Prediction(
