@@ -66,7 +66,7 @@ class Shapes(pytest.Item):
 
     @staticmethod
     def ask(chapter, code: str, **options) -> dict:
-        return chapter.kernel.kc.execute(code, silent=True, store_history=False, reply=True, timeout=60, **options)
+        return chapter.kernel.kc.execute_interactive(code, silent=True, store_history=False, timeout=60, **options)
 
     def runtest(self):
         cells = [cell for cell in self.parent.nb.cells if cell.cell_type == "code"]

@@ -1,6 +1,6 @@
-"""What the lines of a chapter's cells assign: noted in the kernel while the cells run, by the run that makes the outputs.
+"""What the lines of a chapter's cells assign: noted in the kernel by the very run that makes the outputs.
 
-`START` is executed in the kernel, silently, before the first cell. From then on each cell is compiled with a call
+What `starting` gives is executed in the kernel, silently, before the first cell. From then on each cell is compiled with a call
 of `__shapes__` around (or after) what it assigns, takes as arguments and returns: names, shapes, dtypes and, for
 small tensors, the range of values become words at once, so that no tensor is kept. What a cell prints, its line
 numbers in tracebacks, and its source stay what they are; a tensor is only looked at, by no operation of PyTorch.
@@ -109,6 +109,8 @@ def several_words(kind: str, values, inner) -> str:
     n = len(values)
     if not 0 < n <= 1000:
         return ""
+    if any(type(value) is int and abs(value) >= 10**12 for value in values):
+        return ""
     if n <= 8 and all(type(value) is int for value in values):
         return extent(values) if kind == "tuple" else str(list(values))
     if all(type(value) is int for value in values):
@@ -213,7 +215,7 @@ class Line:
             return
         words = []
         for name, value in zip(self.names, values):
-            if not self.whole and type(value) is int:
+            if not name or (not self.whole and type(value) is int):
                 continue
             try:
                 text = describe(value, self.values, self.passes <= LOOKED_INTO)
@@ -275,7 +277,14 @@ def enter(number, *values):
     line.note(values)
 
 
-note.several, note.enter = several, enter
+def parts(number, values):
+    """Around a tuple that is assigned part by part: the tuple itself, noted."""
+    if not compiling():
+        LINES[number].note(values)
+    return values
+
+
+note.several, note.enter, note.parts = several, enter, parts
 
 # The calls in a cell's code
 
@@ -312,6 +321,19 @@ def names_in(target) -> list[ast.Name]:
     return [name for part in getattr(target, "elts", []) for name in names_in(part)]
 
 
+def is_part_by_part(node: ast.Assign) -> bool:
+    """Whether an assignment is of the form `a, b.c = x, y`."""
+    target, value = node.targets[0], node.value
+    return (
+        len(node.targets) == 1
+        and isinstance(target, ast.Tuple)
+        and isinstance(value, ast.Tuple)
+        and len(target.elts) == len(value.elts)
+        and all(isinstance(part, (ast.Name, ast.Attribute)) for part in target.elts)
+        and not any(isinstance(part, ast.Starred) for part in value.elts)
+    )
+
+
 class Noting(ast.NodeTransformer):
     """Puts the calls into a cell's syntax tree; every node keeps its place in the source."""
 
@@ -345,6 +367,11 @@ class Noting(ast.NodeTransformer):
 
     def visit_Assign(self, node):
         names = [name.id for target in node.targets for name in names_in(target)]
+        if is_part_by_part(node) and not is_plain(node.value):
+            written = ["" if ast.unparse(part) == "_" else ast.unparse(part) for part in node.targets[0].elts]
+            number = self.line(node.lineno, node.end_lineno, written, not is_unmade(node.value))
+            node.value = self.call(node.value, "parts", number, node.value)
+            return node
         if any(isinstance(target, (ast.Tuple, ast.List)) for target in node.targets):
             if not names or is_plain(node.value):
                 return node

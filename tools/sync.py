@@ -151,7 +151,7 @@ class Client(NotebookClient):
     told = ()
 
     async def ask(self, code: str, **options) -> dict:
-        return await self.kc.execute(code, silent=True, store_history=False, reply=True, timeout=60, **options)
+        return await self.kc.execute_interactive(code, silent=True, store_history=False, timeout=60, **options)
 
     async def async_execute_cell(self, cell, cell_index, **options):
         if cell_index == 0:
