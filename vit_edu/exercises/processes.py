@@ -99,7 +99,7 @@ class SumWatch(TorchFunctionMode):
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
-        whole = isinstance(result, Tensor) and result.shape == (self.n,)
+        whole = isinstance(result, Tensor) and result.is_floating_point() and result.shape == (self.n,)
         self.seen |= whole and getattr(function, "__name__", "").strip("_") in self.names
         return result
 
