@@ -17,7 +17,7 @@ os.environ.update(ENVIRONMENT)
 os.environ.pop("MPLBACKEND", None)  # notebooks choose their own
 
 LIBRARY = "VIT_EDU_TEST_LIBRARY"  # the variable that names the installed wheel's folder to all workers
-LONG = "test_imagenet", "test_processes", "test_cifar10", "test_explorer", "test_pages", "test_training"  # start first
+LONG = "test_carry", "test_imagenet", "test_processes", "test_cifar10", "test_explorer", "test_pages", "test_training"  # start first
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,22 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from browser import ADVICE, OPTIONS, find_browser
 from filelock import FileLock
 from pages import MOVED
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"
-ADVICE = (
-    "no Chromium found: install one (`apt install chromium`, or `.venv/bin/playwright install chromium`), "
-    "or set VIT_EDU_BROWSER to the path of a Chrome or Chromium"
-)
-
-
-def find_browser(own: str) -> str | None:
-    """Path of a Chromium: VIT_EDU_BROWSER, else one on the PATH, else playwright's `own`; None if there is none."""
-    candidates = [os.environ.get("VIT_EDU_BROWSER"), *map(shutil.which, NAMES), own]
-    return next((path for path in candidates if path and Path(path).exists()), None)
-
 
 @pytest.fixture(scope="module")
 def browser():
@@ -36,9 +24,7 @@ def browser():
         path = find_browser(playwright.chromium.executable_path)
         if path is None:
             (pytest.fail if os.environ.get("VIT_EDU_BROWSER_REQUIRED") else pytest.skip)(ADVICE)
-        # Chromium's own background traffic is off; what a page asks for is still seen.
-        options = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-        running = playwright.chromium.launch(executable_path=path, args=options)
+        running = playwright.chromium.launch(executable_path=path, args=list(OPTIONS))
         yield running
         running.close()
 
