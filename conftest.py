@@ -17,7 +17,9 @@ os.environ.update(ENVIRONMENT)
 os.environ.pop("MPLBACKEND", None)  # notebooks choose their own
 
 LIBRARY = "VIT_EDU_TEST_LIBRARY"  # the variable that names the installed wheel's folder to all workers
-LONG = "test_carry", "test_imagenet", "test_processes", "test_cifar10", "test_explorer", "test_pages", "test_training"  # start first
+LONG = (  # start first
+    "test_carry", "test_imagenet", "test_processes", "test_cifar10", "test_explorer", "test_pages", "test_training",
+)  # fmt: skip
 
 
 @pytest.hookimpl(trylast=True)
