@@ -208,15 +208,15 @@ CROP = Prediction(
 
 LOOKS = Prediction(
     "ex-predict-looks",
-    "Is the mean of two predictions that for the mean picture, and for which kind of model would it be?",
+    "When is the mean of two predictions that for the mean picture: for which pictures, for which models?",
     [
-        Part("mean prediction = mean picture's", "no", {
-            "yes": "softmax, GELU and norms bend the way from picture to answer",
-            "always": "softmax, GELU and norms bend the way from picture to answer",
+        Part("pictures", "symmetric", {
+            "all": "softmax, GELU and norms bend the way from picture to answer",
+            "none": "think of a picture that is its own mirror image",
         }),
-        Part("the same for every picture", "linear", {
-            "symmetric": "its two looks agree with each other, and the blended picture is still another one",
-            "calibrated": "that says how often it is right, not how it treats a mixture",
+        Part("models", "linear", {
+            "deterministic": "so is ours, in evaluation",
+            "calibrated": "that says how often a model is right, not what it makes of a mixture",
         }),
     ],
 )  # fmt: skip
