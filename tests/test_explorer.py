@@ -642,10 +642,14 @@ def test_walk_through_the_reader_s_own_picture(show):
 @pytest.mark.parametrize("width, height, scheme", [(390, 844, "dark"), (1280, 800, "light")])
 def test_the_walk_fits_a_window(show, width, height, scheme):
     """Each step is seen whole on a phone and on a desk, its button stays in its place, rings are whole, axe is content."""
-    page = show('<main style="overflow: hidden"><h1>Walk</h1>', explorer(tiny_vit(), labels=[0, 1, 2])._repr_html_(), "</main>",
+    page = show('<main style="overflow: hidden"><h1>Walk</h1>', explorer(tiny_vit(), labels=[0, 1, 2])._repr_html_(), '<p style="height: 1000px"></p></main>',
                 width=width, color_scheme=scheme)  # fmt: skip
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page.get_by_role("button", name="Follow one patch").click()
+    start = page.get_by_role("button", name="Follow one patch")
+    start.evaluate("button => button.scrollIntoView()")  # the picture is above the window
+    start.click()
+    box = page.locator(".attention-explorer").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900
     places = []
     for step in range(1, 6):
         assert page.locator(".counter").inner_text() == f"{step} of 5"

@@ -308,11 +308,13 @@ function startAttentionExplorer(root, data) {
     if (to < 0) return;
     if (to === walkSteps.length) return leave();
     before ??= {query: state.query, block: state.block, head: state.head};
-    if (at === null) chosenOnWalk = hands.asking();                           // a patch that already looks is followed
+    const starts = at === null;
+    if (starts) chosenOnWalk = hands.asking();                                // a patch that already looks is followed
     at = to;
     root.dataset.step = at + 1;
     if (document.activeElement !== back || !at) next.focus({preventScroll: true});
     set({});
+    if (starts) root.scrollIntoView({block: "nearest"});                      // picture and words in one window
   }
 
   function leave() {
