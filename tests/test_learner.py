@@ -14,7 +14,9 @@ from chapters import ROOT, ChapterError, code_cells, notebook_of, read, twins
 
 WITH = [twin for twin in twins() if "{solution-start}" in twin.read_text("utf-8")]
 by_chapter = pytest.mark.parametrize("twin", WITH, ids=lambda twin: twin.stem)
-QUICKEST = min(WITH, key=lambda t: json.loads(notebook_of(t).read_text("utf-8"))["metadata"]["vit_edu"].get("seconds", 99))
+QUICKEST = min(
+    WITH, key=lambda twin: json.loads(notebook_of(twin).read_text("utf-8"))["metadata"]["vit_edu"].get("seconds", 99)
+)
 
 
 def without_solutions(twin) -> list[str]:
@@ -38,7 +40,8 @@ def test_all_but_the_solutions_is_there(twin):
     assert "{solution-" not in prose and "{exercise-" not in prose and "{dropdown}" not in prose
     assert len(re.findall(r"^### Exercise ", prose, re.M)) == twin.read_text("utf-8").count(":::{exercise-start}")
     assert prose.count("the learner's copy of") == 1
-    for solution in re.findall(r"(?ms)^:::\{solution-start\}[^\n]*\n(?::class:[^\n]*\n)?:::\n(.*?)^(?:```|:::)", twin.read_text("utf-8")):
+    opening = r"(?ms)^:::\{solution-start\}[^\n]*\n(?::class:[^\n]*\n)?:::\n(.*?)^(?:```|:::)"
+    for solution in re.findall(opening, twin.read_text("utf-8")):
         assert not solution.strip() or solution.strip() not in prose
     assert "(assets/" not in prose
     used = re.findall(r"\(attachment:([\w.-]+)\)", prose)
@@ -145,7 +148,8 @@ def chapter(tmp_path, stub="def f(x): ...", solution="def f(x): return x", after
 
 def test_a_copy_reads_well(tmp_path):
     made = learner.copy(chapter(tmp_path))
-    assert [cell.source for cell in made.cells if cell.cell_type == "code"] == ["import math\n\nsize = 3", "def f(x): ...", "size"]
+    code = [cell.source for cell in made.cells if cell.cell_type == "code"]
+    assert code == ["import math\n\nsize = 3", "def f(x): ...", "size"]
     prose = "\n".join(cell.source for cell in made.cells if cell.cell_type == "markdown")
     assert "### Exercise 4.1: Predict: a thing\nWhat is it?" in prose and "secret" not in prose and "After it." in prose
     assert "<details><summary>A hint</summary>\n\nThink.\n\n</details>" in prose and ":::" not in prose

@@ -21,8 +21,8 @@ import argparse
 import base64
 import builtins
 import re
-import sys
 import symtable
+import sys
 import tempfile
 import tomllib
 import zipfile
@@ -142,8 +142,8 @@ def copy(twin: Path) -> NotebookNode:
     root = twin.parents[2]
     pages = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Documentation"]
     note = (
-        f"*This is the learner's copy of [{title(notebook)}]({pages}/book/{twin.stem}.html): run it, and write where it "
-        "says `# yours`. The checks tell you what is right; the solutions stand in the page.*"
+        f"*This is the learner's copy of [{title(notebook)}]({pages}/book/{twin.stem}.html): run it, and write where "
+        "it says `# yours`. The checks tell you what is right; the solutions stand in the page.*"
     )
     chapter = f"{int(twin.stem[:2])}." if twin.stem[:2].isdigit() else ""
     numbers, cells = iter(range(1, 1000)), []
