@@ -56,7 +56,7 @@ def leaves_unused_images(model, images, labels, k):
 
 PARTS = Code(
     "gradients_in_parts",
-    "Gradients of the batch's mean cross-entropy, one tensor a parameter, from k parts.",
+    "Gradients of the batch's mean cross-entropy, one a parameter, from k parts.",
     batches,
     at_once,
     "3 to 64 images in 1 to 5 parts, equal and not, against the whole batch at once",
