@@ -441,12 +441,6 @@ def test_an_adapted_model_learns_mostly_at_the_head():
 # ONNX
 
 
-def test_export_says_which_torch_is_too_old(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.onnx, "export", lambda model, args, f, dynamo=False: None)
-    with pytest.raises(ImportError, match="needs torch 2.5 or newer"):
-        p.export_onnx(portrait_vit(), tmp_path / "model.onnx")
-
-
 def test_export_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install onnx onnxscript"):

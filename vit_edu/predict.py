@@ -4,7 +4,6 @@ Written by tools/export.py from book/text/18_predict.md: edit that file, then `m
 """
 
 import importlib.util
-import inspect
 import os
 import warnings
 from dataclasses import replace
@@ -175,14 +174,12 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
     """Write `model` as one ONNX file: "images" (B, C, H, W) to "logits" (B, K).
 
     B may be any number; headless models give "features". ImportError says what to
-    install: onnx, onnxscript, torch 2.5 or newer.
+    install: onnx and onnxscript.
     """
     needed = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
     if needed:
         names = " ".join(needed)
         raise ImportError(f"ONNX export needs {names}: run `pip install {names}`")
-    if "external_data" not in inspect.signature(torch.onnx.export).parameters:
-        raise ImportError(f"ONNX export needs torch 2.5 or newer, not {torch.__version__}")
     noted(model)                                 # TypeError if it is no ViT of ours
     vit = unwrapped(model)
     weight, headless = next(vit.parameters()), isinstance(vit.head, nn.Identity)
