@@ -56,6 +56,8 @@ def run(source: str, monkeypatch, **names):
          ["1: a: dict of 3: x (2,) float32, y list of 1, (3,) float32, 1"]),
         ("m = torch.nn.Linear(3, 2)\nm = torch.nn.Sequential(m, m, torch.nn.Linear(2, 1))",
          ["1: m: Linear, weight (2, 3), bias (2,)", "2: m: Sequential, 11 parameters"]),
+        ("a = [torch.ones(i) for i in range(2)]\nb = [torch.ones(i) for i in range(9)]",
+         ["1: a: list of 2: (0,) float32, (1,) float32", "2: b: list of 9"]),
         ("size = torch.zeros(2, 3).shape\nlength = list(range(9))",
          ["1: size: (2, 3)", "2: length: list of 9, 0 to 8"]),
         ("words, share, yes = 'a b'.split(), 0.5 * 1, not 1\nnone = print()", []),

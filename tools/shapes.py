@@ -120,7 +120,7 @@ def several_words(kind: str, values, inner) -> str:
         return ""
     if len(set(words)) == 1:
         return f"{kind} of {n}, {'each ' if n > 1 else ''}{words[0]}"
-    return f"{kind} of {n}: " + ", ".join(words[:3]) + (", …" if n > 3 else "")
+    return f"{kind} of {n}{': ' + ', '.join(words) if n <= 3 else ''}"  # of many, which are first may be chance
 
 
 def describe(value, values: bool = True, thorough: bool = True, deep: int = 2) -> str:
