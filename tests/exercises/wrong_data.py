@@ -188,3 +188,30 @@ def _(images):
 @wrong(DEVIATIONS, "the deviation along a column")
 def _(images):
     return (images / 255).std(-2).mean((0, 2))
+
+
+@wrong(MOMENTS, "of n − 1 pixels, and these are averaged")
+def _(pieces):
+    means = torch.stack([(part.float() / 255).mean((0, 2, 3)) for part in pieces])
+    deviations = torch.stack([(part.float() / 255).std((0, 2, 3)) for part in pieces])
+    return means.mean(0), deviations.mean(0)
+
+
+@wrong(MOMENTS, "their mean by size is taken")
+def _(pieces):
+    n, means, variances = 0, 0, 0
+    for part in pieces:
+        x = part.double() / 255
+        n += len(x)
+        means = means + len(x) * x.mean((0, 2, 3))
+        variances = variances + len(x) * x.var((0, 2, 3), unbiased=False)
+    return means / n, (variances / n).sqrt()
+
+
+@wrong(MOMENTS, "its square is to be")
+def _(pieces):
+    n, s, q = 0, 0, 0
+    for part in pieces:
+        x = part.double() / 255
+        n, s, q = n + x[:, 0].numel(), s + x.sum((0, 2, 3)), q + x.pow(2).sum((0, 2, 3))
+    return s / n, (q / n - s / n).sqrt()

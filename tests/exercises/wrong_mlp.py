@@ -238,3 +238,19 @@ def _(mlp):
 def _(mlp):
     first, second = fill(convs(mlp), mlp)
     return nn.Sequential(first, nn.GELU(), second, nn.GELU())
+
+
+@wrong(FOLD, "as if the weight were input × output")
+def _(norm, linear):
+    new = nn.Linear(linear.in_features, linear.out_features)
+    new.weight = nn.Parameter(torch.diag(norm.weight) @ linear.weight)
+    new.bias = nn.Parameter(norm.bias @ linear.weight + linear.bias)
+    return new
+
+
+@wrong(FOLD, "nn.Linear takes the inputs first")
+def _(norm, linear):
+    new = nn.Linear(linear.out_features, linear.in_features)
+    new.weight.data = linear.weight @ torch.diag(norm.weight)
+    new.bias.data = linear.bias + linear.weight @ norm.bias
+    return new

@@ -128,3 +128,38 @@ def _(model, images):
     for _ in range(len(model.blocks) + 1):
         out.append(z)
     return torch.stack(out)
+
+
+@wrong(STREAM, "or its one tensor changed by +=")
+def _(model, images):
+    z = model.embed(images)
+    out = [z]
+    for block in model.blocks:
+        z += block(z) - z
+        out.append(z)
+    return out
+
+
+@wrong(STREAM, "it is no block")
+def _(model, images):
+    out = run(model, model.embed(images))
+    return [*out, model.norm(out[-1])]
+
+
+@wrong(STREAM, "a block adds it itself")
+def _(model, images):
+    z = model.embed(images)
+    out = [z]
+    for block in model.blocks:
+        z = z + block(z)
+        out.append(z)
+    return out
+
+
+@wrong(STREAM, "hooks stay in the model")
+def _(model, images):
+    out = [model.embed(images)]
+    for block in model.blocks:
+        block.register_forward_hook(lambda block, x, y: out.append(y))
+    model(images)
+    return out

@@ -85,3 +85,44 @@ def _(model, images, labels, k):
     for x, y in zip(images.chunk(k), labels.chunk(k)):
         (F.cross_entropy(model(x), y) * len(x) / len(images)).backward()
     return next(model.parameters()).grad
+
+
+@wrong(PARTS, "its share is its images over all")
+def _(model, images, labels, k):
+    model.zero_grad()
+    for x, y in zip(images.chunk(k), labels.chunk(k)):
+        (F.cross_entropy(model(x), y) * len(x) / k).backward()
+    return [p.grad for p in model.parameters()]
+
+
+@wrong(PARTS, "these are the parameters")
+def _(model, images, labels, k):
+    model.zero_grad()
+    for x, y in zip(images.chunk(k), labels.chunk(k)):
+        (F.cross_entropy(model(x), y) * len(x) / len(images)).backward()
+    return list(model.parameters())
+
+
+@wrong(PARTS, "the whole batch goes through the model at once")
+def _(model, images, labels, k):
+    model.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    return [p.grad for p in model.parameters()]
+
+
+@wrong(PARTS, "`chunk` takes their number")
+def _(model, images, labels, k):
+    model.zero_grad()
+    for x, y in zip(images.split(k), labels.split(k)):
+        (F.cross_entropy(model(x), y) * len(x) / len(images)).backward()
+    return [p.grad for p in model.parameters()]
+
+
+@wrong(PARTS, "before the first comes back")
+def _(model, images, labels, k):
+    model.zero_grad()
+    loss = 0
+    for x, y in zip(images.chunk(k), labels.chunk(k)):
+        loss = loss + F.cross_entropy(model(x), y) * len(x) / len(images)
+    loss.backward()
+    return [p.grad for p in model.parameters()]

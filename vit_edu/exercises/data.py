@@ -38,13 +38,13 @@ def all_at_once(pieces, correction=0):
     return x.mean((0, 2, 3)), x.std((0, 2, 3), correction=correction)
 
 
-def of_each(pieces):
+def of_each(pieces, correction=0):
     """Means and variances of each piece: two tensors (pieces, C)."""
-    found = [all_at_once([part]) for part in pieces]
+    found = [all_at_once([part], correction) for part in pieces]
     return torch.stack([mean for mean, _ in found]), torch.stack([std**2 for _, std in found])
 
 
-def from_sums(pieces, scale=255, count=lambda part: part[:, 0].numel(), square=lambda x, part: x**2):
+def from_sums(pieces, scale=255, count=lambda part: part[:, 0].numel(), square=lambda x, part: x**2, power=2):
     """The right way, with room for its usual mistakes."""
     n, total, squares = 0, 0, 0
     for part in pieces:
@@ -52,13 +52,19 @@ def from_sums(pieces, scale=255, count=lambda part: part[:, 0].numel(), square=l
         n += count(part)
         total = total + x.sum((0, 2, 3))
         squares = squares + square(x, part).sum((0, 2, 3))
-    return total / n, (squares / n - (total / n) ** 2).sqrt()
+    return total / n, (squares / n - (total / n) ** power).sqrt()
 
 
-def averaged(pieces, deviation):
+def averaged(pieces, deviation, correction=0):
     """Means of the pieces' means, and `deviation` of their means and variances."""
-    means, variances = of_each(pieces)
+    means, variances = of_each(pieces, correction)
     return means.mean(0), deviation(means, variances)
+
+
+def weighted_variances(pieces):
+    """The mean of all, and the pieces' variances averaged by their sizes."""
+    share = torch.tensor([float(len(part)) for part in pieces], dtype=torch.float64)[:, None]
+    return all_at_once(pieces)[0], ((of_each(pieces)[1] * share).sum(0) / share.sum()).sqrt()
 
 
 class SizeWatch(TorchFunctionMode):
@@ -109,6 +115,18 @@ MOMENTS = Code(
         Mistake(
             "each piece has a variance of its own, and these are averaged; how pieces differ is lost",
             like=lambda p: averaged(p, lambda means, variances: variances.mean(0).sqrt()),
+        ),
+        Mistake(
+            "each piece has a deviation of its own, of n − 1 pixels, and these are averaged; how pieces differ is lost",
+            like=lambda p: averaged(p, lambda means, variances: variances.sqrt().mean(0), correction=1),
+        ),
+        Mistake(
+            "each piece has a variance of its own, and their mean by size is taken; how pieces differ is lost",
+            like=weighted_variances,
+        ),
+        Mistake(
+            "the mean itself is subtracted from the mean of the squares; its square is to be",
+            like=lambda p: from_sums(p, power=1),
         ),
         Mistake(
             "a shorter piece counts as much as the others: divide once, at the end, by the number of pixels",

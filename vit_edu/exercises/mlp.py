@@ -49,6 +49,11 @@ def folding(weight, bias):
     return fold
 
 
+def says_other_sizes(fold, norm, linear):
+    layer = fold(norm, linear)
+    return tuple(layer.weight.shape) != (layer.out_features, layer.in_features)
+
+
 def right_weight(W, b, g, s):
     return W * g
 
@@ -90,6 +95,14 @@ FOLD = Code(
         Mistake(
             "γ scales the bias, too; it acts before the linear layer, the bias comes after",
             like=folding(right_weight, lambda W, b, g, s: W @ s + b * g),
+        ),
+        Mistake(
+            "γ meets the rows and β the columns, as if the weight were input × output; PyTorch's is output × input",
+            like=folding(lambda W, b, g, s: W * g[:, None], lambda W, b, g, s: s @ W + b),
+        ),
+        Mistake(
+            "the layer's in_features and out_features are not those of its weight: nn.Linear takes the inputs first",
+            when=says_other_sizes,
         ),
     ],
     observe=after_plain_norm,

@@ -105,6 +105,18 @@ def begun_with(first):
     return answer
 
 
+def added_twice(model, images):
+    tokens = [model.embed(images)]
+    for block in model.blocks:
+        tokens.append(tokens[-1] + block(tokens[-1]))
+    return tokens
+
+
+def leaves_hooks(function, model, images):
+    function(model, images)
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 STREAM = Code(
     "all_tokens",
     "The tokens before the first block and after each: a list of L + 1 tensors (B, prefix + N, D).",
@@ -154,9 +166,15 @@ STREAM = Code(
             like=lambda model, images: list(stream(model, images)[-1]),
         ),
         Mistake(
-            "the last tokens stand in every place: is the list filled after the loop?",
+            "the last tokens stand in every place: is the list filled after the loop, or its one tensor changed by +=?",
             like=lambda model, images: [stream(model, images)[-1]] * (len(model.blocks) + 1),
         ),
+        Mistake(
+            "the final norm's tokens stand behind them; it is no block",
+            like=lambda model, images: [*stream(model, images), model.norm(stream(model, images)[-1])],
+        ),
+        Mistake("the stream is added to what a block gives; a block adds it itself", like=added_twice),
+        Mistake("hooks stay in the model, and go on gathering at every call: remove them", when=leaves_hooks),
     ],
     observe=lambda result, *arguments: list(result),
     returns=(list, tuple, torch.Tensor),

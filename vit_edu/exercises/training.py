@@ -54,6 +54,34 @@ def leaves_unused_images(model, images, labels, k):
     return at_once(model, images[:n], labels[:n])
 
 
+def walks(function, model, images, labels, k):
+    """What the model does meanwhile, in order: the number of images on each way forth, 0 for a way back."""
+    seen = []
+
+    def note(module, inputs, output):
+        seen.append(len(inputs[0]))
+        if output.requires_grad:
+            output.register_hook(lambda gradient: seen.append(0))
+
+    model.register_forward_hook(note)
+    function(model, images, labels, k)
+    return seen
+
+
+def takes_other_parts(function, model, images, labels, k):
+    sizes = list(filter(None, walks(function, model, images, labels, k)))
+    return max(sizes) < len(images) and len(sizes) != k
+
+
+def takes_all(function, model, images, labels, k):
+    return k > 1 and max(walks(function, model, images, labels, k)) == len(images)
+
+
+def keeps_all_parts(function, model, images, labels, k):
+    seen = walks(function, model, images, labels, k)
+    return any(first and second for first, second in zip(seen, seen[1:]))
+
+
 PARTS = Code(
     "gradients_in_parts",
     "Gradients of the batch's mean cross-entropy, one a parameter, from k parts.",
@@ -96,6 +124,27 @@ PARTS = Code(
         Mistake(
             "this is the gradient's opposite: a step goes against the gradient, but the gradient is asked for",
             like=lambda *a: [-g for g in at_once(*a)],
+        ),
+        Mistake(
+            "each part counts its images over k; its share is its images over all",
+            like=weighted(lambda n, total, k: n / k),
+        ),
+        Mistake(
+            "these are the parameters; their gradients are in `.grad`",
+            like=lambda model, *a: list(model.parameters()),
+        ),
+        Mistake(
+            "the gradients are right, the parts are not k: `chunk` takes their number, `split` the images in each",
+            when=takes_other_parts,
+        ),
+        Mistake(
+            "the whole batch goes through the model at once; it was to be spared that",
+            when=takes_all,
+        ),
+        Mistake(
+            "all parts go through the model before the first comes back, so memory holds the whole batch: "
+            "call `backward` for each part",
+            when=keeps_all_parts,
         ),
     ],
     returns=(list, tuple),
