@@ -51,7 +51,9 @@ def test_a_pdf_that_one_would_print(book):
     reader, pages, _ = book
     assert 200 < len(pages) < 400
     assert {(round(page.mediabox.width), round(page.mediabox.height)) for page in reader.pages} == {(595, 842)}
-    assert [number for number, text in enumerate(pages, 1) if len(text) < 40 and not reader.pages[number - 1].images] == []
+    assert [
+        number for number, text in enumerate(pages, 1) if len(text) < 40 and not reader.pages[number - 1].images
+    ] == []
     assert [number for number, text in enumerate(pages, 1) if number > 1 and str(number) not in text.split()[:20]] == []
 
 
@@ -115,7 +117,9 @@ def test_the_zip_opens_from_disk(browser, site, tmp_path):
         pack.extractall(tmp_path)
     page, troubles = browser.new_page(), []
     page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
-    page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or troubles.append(request.url))
+    page.on(
+        "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or troubles.append(request.url)
+    )
     page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
     page.goto((tmp_path / "vit-edu" / "index.html").as_uri())
     page.wait_for_url("**/book/intro.html")
@@ -140,7 +144,11 @@ def test_sizes_are_stated_once(tmp_path):
     """Behind the introduction's link to a file stands how large the last one made was."""
     page = tmp_path / "book" / "intro.html"
     page.parent.mkdir()
-    page.write_text('<p>As <a class="x" href="https://a.example/releases/latest/download/vit-edu.pdf">a PDF</a>.</p>', "utf-8")
-    assert offline.state(tmp_path, "vit-edu.pdf", "9 pages, 1 MB") and offline.state(tmp_path, "vit-edu.pdf", "8 pages, 2 MB")
+    page.write_text(
+        '<p>As <a class="x" href="https://a.example/releases/latest/download/vit-edu.pdf">a PDF</a>.</p>', "utf-8"
+    )
+    assert offline.state(tmp_path, "vit-edu.pdf", "9 pages, 1 MB") and offline.state(
+        tmp_path, "vit-edu.pdf", "8 pages, 2 MB"
+    )
     assert page.read_text("utf-8").endswith('vit-edu.pdf">a PDF</a><span class="size"> (8 pages, 2 MB)</span>.</p>')
     assert not offline.state(tmp_path, "other.zip", "3 MB")

@@ -17,7 +17,7 @@ def words(made: str) -> list[str]:
 
 
 def test_what_a_screen_reader_finds():
-    """A function is one word, a number is one number, bold is a letter of its own, and indices hang at their letters."""
+    """A function is one word, a number is one number, bold is a letter of its own, indices hang at their letters."""
     assert words(mathml(r"\operatorname{softmax}(z)")) == ["softmax", "\u2061", "(", "z", ")"]
     assert words(mathml(r"\mathrm{Attention}(Q)"))[0] == "Attention"
     assert words(mathml(r"e^{24} \approx 18{,}000")) == ["e", "24", "≈", "18,000"]
@@ -51,7 +51,9 @@ def test_the_font_has_every_letter(site):
 
     kept = set(subset.parse_unicodes(KEPT))
     formulas = [
-        formula for name in site.pages for formula in re.findall(r"<math.*?</math>", (site.folder / name).read_text("utf-8"), re.S)
+        formula
+        for name in site.pages
+        for formula in re.findall(r"<math.*?</math>", (site.folder / name).read_text("utf-8"), re.S)
     ]
     assert len(formulas) > 400
     used = {letter for formula in formulas for word in words(formula) for letter in word if not letter.isspace()}

@@ -15,11 +15,13 @@ from test_pages import CHAPTERS, PAGES
 
 def head(site, name: str) -> dict[str, str]:
     html = (site.folder / name).read_text("utf-8")
-    return {key: unescape(value) for key, value in re.findall(r'<meta (?:name|property)="([\w:]+)" content="([^"]*)"', html)}
+    return {
+        key: unescape(value) for key, value in re.findall(r'<meta (?:name|property)="([\w:]+)" content="([^"]*)"', html)
+    }
 
 
 def test_every_page_describes_itself(site):
-    """A description of its own, of whole words, no longer than sites show; and the addresses of the page and its picture."""
+    """A description of its own, of whole words, no longer than sites show; and the page's address."""
     heads = {name: head(site, name) for name in PAGES}
     descriptions = [said["description"] for said in heads.values()]
     assert len(set(descriptions)) == len(PAGES)
@@ -42,9 +44,16 @@ def test_every_page_has_a_picture(site):
 
 
 def test_a_description_ends_where_a_sentence_does():
-    paragraphs = "Title\n=====\n\n*Cost: about an hour of reading, and some more.*\n\n" + "Seven words make a sentence of length. " * 9
+    paragraphs = (
+        "Title\n=====\n\n*Cost: about an hour of reading, and some more.*\n\n"
+        + "Seven words make a sentence of length. " * 9
+    )
     text = sharing.description(publish_doctree(paragraphs))
-    assert text.startswith("Seven words") and text.endswith("length.") and sharing.LENGTH - 45 < len(text) <= sharing.LENGTH
+    assert (
+        text.startswith("Seven words")
+        and text.endswith("length.")
+        and sharing.LENGTH - 45 < len(text) <= sharing.LENGTH
+    )
 
 
 def test_lost_names_the_place(browser, site):

@@ -9,7 +9,7 @@ import words
 
 
 def test_spelling():
-    """No word of the prose is unknown. One that is right and new goes into tools/words.txt; code stands in backticks."""
+    """No word of the prose is unknown. A right new one goes into tools/words.txt; code stands in backticks."""
     assert words.unknown() == {}
 
 
@@ -18,7 +18,9 @@ def test_a_misspelling_is_noticed(wrong):
     assert not words.is_known(wrong)
 
 
-@pytest.mark.parametrize("right", ["attention", "Attention", "colour", "Neighbour’s", "Dosovitskiy", "ViT", "MLPs", "GELU"])
+@pytest.mark.parametrize(
+    "right", ["attention", "Attention", "colour", "Neighbour’s", "Dosovitskiy", "ViT", "MLPs", "GELU"]
+)
 def test_a_right_word_is_let_through(right):
     assert words.is_known(right)
 
@@ -29,12 +31,18 @@ def test_what_is_read_and_what_is_not(tmp_path):
     text.parent.mkdir(parents=True)
     text.write_text(
         "---\nkernelspec: xxa\n---\n(lbl-xxb)=\n# Title wordone\n\n```{code-cell}\nxxc = 1\n```\n"
-        "A `xxd` and $xxe$, {cite}`xxf`, [wordtwo](https://xxg.example/xxh).\n\n:::{dropdown} Wordthree\n:class: xxi\nwordfour\n:::\n"
+        "A `xxd` and $xxe$, {cite}`xxf`, [wordtwo](https://xxg.example/xxh).\n\n"
+        ":::{dropdown} Wordthree\n:class: xxi\nwordfour\n:::\n"
         "$$ xxj $$ (eq-xxk)\n",
         "utf-8",
     )
     read = [(number, word) for _, number, word in words.prose(tmp_path)]
-    assert {word for _, word in read if word.lower().startswith("word")} >= {"wordone", "wordtwo", "Wordthree", "wordfour"}
+    assert {word for _, word in read if word.lower().startswith("word")} >= {
+        "wordone",
+        "wordtwo",
+        "Wordthree",
+        "wordfour",
+    }
     assert not [word for _, word in read if word.startswith("xx")]
     assert (5, "wordone") in read
 
@@ -54,11 +62,20 @@ def test_every_citation_can_be_followed():
 def test_what_is_wrong_is_named(tmp_path):
     (tmp_path / "book" / "text").mkdir(parents=True)
     (tmp_path / "README.md").write_text(
-        "[a](https://arxiv.org/pdf/2010.11929) [b](http://example.org/x), (https://example.org/y). https://nowhere/", "utf-8"
+        "[a](https://arxiv.org/pdf/2010.11929) [b](http://example.org/x), (https://example.org/y). https://nowhere/",
+        "utf-8",
     )
-    (tmp_path / "book" / "references.bib").write_text("@misc{lost2020,\n  title = {A},\n}\n@misc{odd2021,\n  doi = {11.1/x},\n}\n", "utf-8")
+    (tmp_path / "book" / "references.bib").write_text(
+        "@misc{lost2020,\n  title = {A},\n}\n@misc{odd2021,\n  doi = {11.1/x},\n}\n", "utf-8"
+    )
     problems = links.malformed(tmp_path) + links.untraceable(tmp_path)
-    for words_of_it in "is no address as arxiv.org", "should begin with https", "names no host", "lost2020 has no doi", "'11.1/x', is none":
+    for words_of_it in (
+        "is no address as arxiv.org",
+        "should begin with https",
+        "names no host",
+        "lost2020 has no doi",
+        "'11.1/x', is none",
+    ):
         assert sum(words_of_it in problem for problem in problems) == 1, words_of_it
     assert "https://example.org/y" in links.links(tmp_path)
 

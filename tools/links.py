@@ -12,7 +12,16 @@ from pathlib import Path
 
 from chapters import ROOT
 
-READ = "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/*.md", "book/text/*.md", "book/references.bib", "vit_edu/*.py", "vit_edu/*/*.py"
+READ = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "book/*.md",
+    "book/text/*.md",
+    "book/references.bib",
+    "vit_edu/*.py",
+    "vit_edu/*/*.py",
+)
 LINK = re.compile(r"https?://[^\s<>\"'`{}|\\^]+")
 FORMS = (  # (whose address, what it looks like)
     ("arxiv.org", re.compile(r"https://arxiv\.org/abs/(\d{4}\.\d{4,5}|[a-z-]+/\d{7})(v\d+)?")),
@@ -30,7 +39,9 @@ def links(root: Path = ROOT) -> dict[str, str]:
         for path in sorted(root.glob(pattern)):
             for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
                 for address in LINK.findall(line):
-                    while address[-1] in ".,;:!?" or (address[-1] in ")]" and address.count("(") < address.count(")") + address.count("]")):
+                    while address[-1] in ".,;:!?" or (
+                        address[-1] in ")]" and address.count("(") < address.count(")") + address.count("]")
+                    ):
                         address = address[:-1]
                     if address not in NO_LINKS and "/OWNER/" not in address and "//OWNER." not in address:
                         found.setdefault(address, f"{path.relative_to(root)}:{number}")
@@ -77,7 +88,9 @@ def untraceable(root: Path = ROOT) -> list[str]:
 def answer(address: str, tries: int = 2) -> str:
     """What is wrong with an address when it is asked for; nothing if it answers, or is only shy of programs."""
     for attempt in range(tries):
-        request = urllib.request.Request(address.partition("#")[0], headers={"User-Agent": "Mozilla/5.0 (link check of a book)"})
+        request = urllib.request.Request(
+            address.partition("#")[0], headers={"User-Agent": "Mozilla/5.0 (link check of a book)"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=30):
                 return ""
@@ -92,14 +105,28 @@ def answer(address: str, tries: int = 2) -> str:
 
 def visit(root: Path = ROOT) -> list[str]:
     """Addresses, those of DOIs included, that nobody answers at."""
-    asked = links(root) | {f"https://doi.org/{fields['doi']}": f"references.bib: {key}" for key, fields in entries(root).items() if "doi" in fields}
-    asked |= {
-        f"https://arxiv.org/abs/{fields['eprint']}": f"references.bib: {key}" for key, fields in entries(root).items() if "eprint" in fields
+    asked = links(root) | {
+        f"https://doi.org/{fields['doi']}": f"references.bib: {key}"
+        for key, fields in entries(root).items()
+        if "doi" in fields
     }
-    outside = {address: place for address, place in asked.items() if not address.split("/")[2].startswith(("127.", "localhost"))}
+    asked |= {
+        f"https://arxiv.org/abs/{fields['eprint']}": f"references.bib: {key}"
+        for key, fields in entries(root).items()
+        if "eprint" in fields
+    }
+    outside = {
+        address: place
+        for address, place in asked.items()
+        if not address.split("/")[2].startswith(("127.", "localhost"))
+    }
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(answer, outside))
-    return [f"{place}: {address} {problem}" for (address, place), problem in zip(outside.items(), answers, strict=True) if problem]
+    return [
+        f"{place}: {address} {problem}"
+        for (address, place), problem in zip(outside.items(), answers, strict=True)
+        if problem
+    ]
 
 
 if __name__ == "__main__":

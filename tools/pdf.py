@@ -31,7 +31,8 @@ ARRANGE = """() => {
     line.append(link);
     return line;
   };
-  for (const gone of document.querySelectorAll(".predict, .headerlink, button, details.above-input, .tag_remove-cell")) gone.remove();
+  const GONE = ".predict, .headerlink, button, details.above-input, .tag_remove-cell";
+  for (const gone of document.querySelectorAll(GONE)) gone.remove();
   for (const fold of document.querySelectorAll("details")) fold.open = true;
   for (const chapter of document.querySelectorAll("article.chapter")) {
     const solutions = [...chapter.querySelectorAll(".solution")];
@@ -47,11 +48,13 @@ ARRANGE = """() => {
     chapter.append(end);
   }
   const contents = document.querySelector("#contents"), places = [];
-  for (const heading of document.querySelectorAll(".part-title, article.chapter h1, article.chapter > section > section > h2, .solutions > h2")) {
+  const HEADINGS = ".part-title, .chapter h1, .chapter > section > section > h2, .solutions > h2";
+  for (const heading of document.querySelectorAll(HEADINGS)) {
     if (heading.parentElement.id.endsWith("--summary")) continue;  // every chapter has one
     const level = heading.matches(".part-title") ? 0 : heading.tagName === "H1" ? 1 : 2;
     const place = level === 1 ? heading.closest("article").id : heading.id || heading.closest("[id]").id;
-    const entry = make("p", `entry level-${level}`, ""), link = document.createElement("a"), number = make("span", "number", "000");
+    const entry = make("p", `entry level-${level}`, ""), link = document.createElement("a");
+    const number = make("span", "number", "000");
     number.dataset.of = place;
     link.href = "#" + place;
     link.append(make("span", "words", heading.innerText), make("span", "dots", ""), number);
@@ -61,6 +64,7 @@ ARRANGE = """() => {
   }
   return places;
 }"""
+LOADED = "Promise.all([document.fonts.ready, ...[...document.images].map(image => image.decode())]).then(() => 1)"
 FILL = """pages => {
   for (const number of document.querySelectorAll(".number")) number.textContent = pages[number.dataset.of] ?? "?";
 }"""
@@ -119,14 +123,17 @@ def merged(site: Path, root: Path = ROOT) -> str:
         words = title(html).replace("\\", "").replace('"', "'").replace("<", "")
         heads.append(f'@page {sheet} {{ @top-left {{ content: "{words}"; }} }} [id="{name}"] {{ page: {sheet}; }}')
         body.append(article(html, name, known, part))
-    cover = (root / "book" / "assets" / "vision_transformer.svg").read_text("utf-8")
+    drawing = (root / "book" / "assets" / "vision_transformer.svg").read_text("utf-8")
+    drawing = drawing[drawing.index("<svg") :]
     links = "".join(f'<link rel="stylesheet" href="../html/_static/{style}">' for style in STYLES)
     address = config["repository"]["url"]
-    return f"""<!DOCTYPE html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{escape(config["title"])}</title>{links}
-<link rel="stylesheet" href="{(root / "tools" / "pdf.css").as_uri()}"><style>{"".join(heads)}</style></head><body class="bd-content">
-<div id="cover"><p class="title">{escape(config["title"])}</p><p>{escape(config["author"])}</p>{cover[cover.index("<svg"):]}
-<p>The pages of this book answer when they are touched: its pictures move, and its code runs. On paper, pictures stand as they
-first appear, solutions stand at the end of each chapter, and code that only draws a figure is left out.</p>
+    return f"""<!DOCTYPE html>
+<html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{escape(config["title"])}</title>
+{links}<link rel="stylesheet" href="{(root / "tools" / "pdf.css").as_uri()}">
+<style>{"".join(heads)}</style></head><body class="bd-content">
+<div id="cover"><p class="title">{escape(config["title"])}</p><p>{escape(config["author"])}</p>{drawing}
+<p>The pages of this book answer when they are touched: its pictures move, and its code runs. On paper, pictures stand
+as they first appear, solutions stand at the end of each chapter, and code that only draws a figure is left out.</p>
 <p>{escape(address)}</p></div>
 <div id="contents"><p class="title">Contents</p></div>
 {"".join(body)}</body></html>"""
@@ -144,7 +151,7 @@ def write(site: Path, target: Path, root: Path = ROOT) -> int:
         page.emulate_media(media="print", color_scheme="light")
         page.goto(page_of_all.as_uri())
         page.evaluate(ARRANGE)
-        page.evaluate("Promise.all([document.fonts.ready, ...[...document.images].map(image => image.decode())]).then(() => 1)")
+        page.evaluate(LOADED)
         wanted = set(page.evaluate("[...document.querySelectorAll('.number')].map(number => number.dataset.of)"))
         found = {}
         for _ in range(3):  # the second printing shows the first one's numbers; a third if they moved anything
@@ -165,7 +172,8 @@ def places_of(pdf: Path) -> dict[str, int]:
     """Every place that a link of the PDF leads to, and its page, counted from 1."""
     reader = PdfReader(pdf)
     return {
-        name.lstrip("/"): reader.get_destination_page_number(place) + 1 for name, place in reader.named_destinations.items()
+        name.lstrip("/"): reader.get_destination_page_number(place) + 1
+        for name, place in reader.named_destinations.items()
     }
 
 

@@ -1,6 +1,6 @@
 """A Sphinx extension: what a page says of itself where its address is shared, a description and a picture.
 
-The description is the page's own first sentences. The picture is made at build time, from the page's title and its first
+The description is the page's own first sentences. The picture is made at build time from the page's title and its first
 figure (chapter 02's where it has none), and lies with the pages in _static/sharing.
 """
 
@@ -20,7 +20,7 @@ FACE = "book/02_attention"  # whose first figure stands for pages without one
 
 
 def description(doctree: nodes.document) -> str:
-    """The first sentences of a page's text: what stands before its first heading below the title, the costs left out."""
+    """The first sentences of a page: what stands before its first heading below the title, the costs left out."""
     text = ""
     for paragraph in doctree.findall(nodes.paragraph):
         if not isinstance(paragraph.parent, nodes.section | nodes.document):
@@ -52,7 +52,9 @@ def figure(srcdir: Path, doctree: nodes.document) -> Path | None:
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     from matplotlib import get_data_path  # brings a font along, the same everywhere
 
-    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
+    return ImageFont.truetype(
+        Path(get_data_path()) / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size
+    )
 
 
 def card(title: str, book: str, drawing: Path | None) -> Image.Image:
@@ -94,7 +96,9 @@ def describe(app, page, template, context, doctree):
         return
     book = app.config.html_title or app.config.project
     title = unescape(re.sub(r"<[^>]+>", "", context.get("title", ""))) or book
-    address = tomllib.loads((Path(app.srcdir) / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Documentation"]
+    address = tomllib.loads((Path(app.srcdir) / "pyproject.toml").read_text("utf-8"))["project"]["urls"][
+        "Documentation"
+    ]
     written = app.env.get_doctree(page)  # the writer has given the pictures of `doctree` other addresses
     drawing = figure(Path(app.srcdir), written) or figure(Path(app.srcdir), app.env.get_doctree(FACE))
     name = Path(page).name

@@ -1,6 +1,6 @@
 """The spelling of what people read: the words that neither the dictionary nor the book's own list (words.txt) knows.
 
-`python tools/words.py` prints them, each with the file and line where it stands first. A word that is right and new goes
+`python tools/words.py` prints them, each with the place where it stands first. A word that is right and new goes
 into words.txt; what is code stands in backticks.
 """
 
@@ -19,15 +19,18 @@ READ = "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book/*.md"
 NO_PROSE = re.compile(
     r"```(?:\{(?:code-cell|code-block|math|bibliography)\b|\w*\n).*?```|```(?:\{[\w-]+\})?"
     r"|\$\$.*?\$\$(?: *\([\w-]+\))?|\$[^$\n]+\$|`+[^`]+`+|https?://[^\s)>]+|\]\([^)]*\)|<[^>]+>|\{[^}]*\}|\([\w-]+\)="
-    r"|^:[\w-]+:[^\n]*|:{3,}\{(?:solution-start|figure|figure-md|include)\}[^\n]*|:{3,}(?:\{[\w-]+\})?|\A---$.*?^---$|\b\w+_\w+\b|\b[\w/-]+\.(?:py|md|js|svg|html|ipynb)\b|@\w+",
-    re.S | re.M,
+    r"|^:[\w-]+:[^\n]*|:{3,}\{(?:solution-start|figure|figure-md|include)\}[^\n]*|:{3,}(?:\{[\w-]+\})?|\A---$.*?^---$"
+    r"|\b\w+_\w+\b|\b[\w/-]+\.(?:py|md|js|svg|html|ipynb)\b|@\w+",
+    re.DOTALL | re.MULTILINE,
 )
 WORD = re.compile(r"[A-Za-zÀ-ž]+(?:['’][a-z]+)?")
 
 
 def prose(root: Path = ROOT) -> Iterator[tuple[Path, int, str]]:
     """Every word of prose: (file, line, word)."""
-    files = [path for pattern in READ for path in sorted(root.glob(pattern))] + sorted((root / "book" / "text").glob("*.md"))
+    files = [path for pattern in READ for path in sorted(root.glob(pattern))] + sorted(
+        (root / "book" / "text").glob("*.md")
+    )
     for path in files:
         text = path.read_text("utf-8")
         text = NO_PROSE.sub(lambda match: "\n" * match.group().count("\n") or " ", text)
