@@ -148,6 +148,10 @@ MOMENTS = Code(
             like=lambda p: from_sums(p, count=Tensor.numel),
         ),
         Mistake(
+            "all channels are taken together; each has a mean and a deviation of its own",
+            like=lambda p: tuple(f(torch.cat(p).double() / 255) for f in (torch.mean, lambda x: x.std(correction=0))),
+        ),
+        Mistake(
             "the squares are taken of bytes, and wrap around at 256; convert first",
             like=lambda p: from_sums(p, square=lambda x, part: (part**2).double() / 255**2),
         ),
