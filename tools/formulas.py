@@ -71,7 +71,8 @@ def visit_math(translator, node: nodes.math):
 
 
 def visit_math_block(translator, node: nodes.math_block):
-    translator.body.append(translator.starttag(node, "div", CLASS="math notranslate nohighlight"))
+    # A wide formula scrolls in its box on a narrow window, by keyboard, too.
+    translator.body.append(translator.starttag(node, "div", CLASS="math notranslate nohighlight", tabindex="0"))
     if node["number"]:
         translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
         translator.add_permalink_ref(node, "Link to this equation")
