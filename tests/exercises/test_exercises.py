@@ -159,7 +159,7 @@ def test_untouched_stubs_say_so_calmly(twin, capsys):
 def test_checks_import_only_what_was_read(twin):
     place = module_order(ROOT)
     here = list(twins()).index(twin)
-    source = (ROOT / "vit_edu" / "exercises" / f"{twin.stem.split('_', 1)[1]}.py").read_text("utf-8")
+    source = (ROOT / "vit_edu" / "exercises" / f"{twin.stem.split('_', 1)[-1]}.py").read_text("utf-8")
     for parts in (name.split(".") for name in imports(source)):
         if parts[0] == "vit_edu" and parts[1] != "exercises":
             assert place[parts[1]] <= here, ".".join(parts)
