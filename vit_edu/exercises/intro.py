@@ -32,17 +32,23 @@ PARAMETERS = Prediction(
 
 JIGSAW = Prediction(
     "ex-intro-jigsaw",
-    "The logits, same or other: patches and positions shuffled alike; then without any positions.",
+    "The logits, same, shuffled or other: patches and positions shuffled alike; then without any positions.",
     [
         Part(
             "shuffled alike",
             "same",
-            {"other": "each patch brings its own place along, and to the blocks tokens are a set"},
+            {
+                "other": "each patch brings its own place along, and to the blocks tokens are a set",
+                "shuffled": "a logit belongs to a class, not to a place",
+            },
         ),
         Part(
             "without positions",
             "other",
-            {"same": "then the model cannot tell a 6 from the same pieces in another order"},
+            {
+                "same": "then the model cannot tell a 6 from the same pieces in another order",
+                "shuffled": "a logit belongs to a class, not to a place",
+            },
         ),
     ],
 )
