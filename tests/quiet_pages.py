@@ -3,6 +3,7 @@
 import functools
 import http.server
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,3 +51,11 @@ def quiet_pages(browser, folder: Path, width: int = 900) -> Iterator[Callable]:
         context.close()
     server.shutdown()
     assert noise == []
+
+
+def soon(page, read: Callable, seconds: float = 10):
+    """Wait until `read()` is true: a browser turns a tap into a click when it finds the time."""
+    end = time.monotonic() + seconds
+    while not (value := read()):
+        assert time.monotonic() < end, f"still {value!r} after {seconds} seconds"
+        page.wait_for_timeout(20)

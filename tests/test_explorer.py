@@ -11,7 +11,7 @@ import torch
 from chapters import ROOT
 from matplotlib import colormaps
 from PIL import Image
-from quiet_pages import HEAD, quiet_pages
+from quiet_pages import HEAD, quiet_pages, soon
 from torch import nn
 
 from vit_edu import VisionTransformer, patchify
@@ -300,7 +300,7 @@ def test_mouse(show):
 def test_touch(show):
     page = show(explorer()._repr_html_(), width=360, has_touch=True, is_mobile=True)
     page.touchscreen.tap(*patch_centre(page, 2, 1))
-    assert ask(page)["state"]["query"] == 1 + 9
+    soon(page, lambda: ask(page)["state"]["query"] == 1 + 9)
     assert page.locator(".readout").inner_text().startswith("Row 2, column 1: ")
     client = page.context.new_cdp_session(page)
     touch = lambda kind, *at: client.send(  # noqa: E731
@@ -310,11 +310,11 @@ def test_touch(show):
     touch("touchStart", patch_centre(page, 1, 0))
     for column in (0.5, 1, 1.5, 2, 2.5, 3):
         touch("touchMove", patch_centre(page, 1, column))
-    assert ask(page)["state"]["query"] == 1 + 7  # the finger draws along
+    soon(page, lambda: ask(page)["state"]["query"] == 1 + 7)  # the finger draws along
     touch("touchEnd")
     assert page.evaluate("scrollY") == scrolled
     page.locator(".atlas label").nth(1).tap()
-    assert ask(page)["state"] | {"block": 1, "head": 0} == ask(page)["state"]
+    soon(page, lambda: ask(page)["state"] | {"block": 1, "head": 0} == ask(page)["state"])
     small = page.locator(".attention-explorer :is(.vit-choice label, .atlas label, .file):visible").evaluate_all(
         "all => all.map(e => e.getBoundingClientRect()).filter(b => b.width < 24 || b.height < 24).length"
     )

@@ -15,6 +15,7 @@ import sync
 import torch
 from bs4 import BeautifulSoup
 from chapters import ROOT
+from quiet_pages import soon
 from test_pipeline import FIRST, code, executed, original, synced, write  # noqa: F401  (fixtures)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -365,16 +366,15 @@ def test_by_finger(opened, site):
     page = opened("http", 390, has_touch=True, is_mobile=True)
     for line, entry in entries_of_listing(site).items():
         page.touchscreen.tap(*place_of(page, line))
-        page.locator(".lens-words").wait_for()
-        assert words(page) == as_shown(entry)
+        soon(page, lambda: words(page) == as_shown(entry))
         box = page.locator(".lens-words").bounding_box()
         assert 0 <= box["x"] and box["x"] + box["width"] <= 390
     page.touchscreen.tap(*place_of(page, line))  # again: away
-    assert words(page) == []
+    soon(page, lambda: words(page) == [])
     page.touchscreen.tap(*place_of(page, line))
-    assert words(page)
+    soon(page, lambda: words(page))
     page.locator(".bd-article h1").first.tap()
-    assert words(page) == []
+    soon(page, lambda: words(page) == [])
 
 
 def test_by_keyboard(opened, site):

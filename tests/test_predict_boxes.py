@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chapters import ROOT, code_cells, read, twins
 from predict_boxes import ASKS, box, data
+from quiet_pages import soon
 
 from vit_edu.exercises import Part, Prediction, find, judge_answer
 from vit_edu.exercises._compare import is_number, show
@@ -277,6 +278,7 @@ def test_after_an_answer_the_page_is_still_in_order(visit, theme, width):
         fill(form, find(exercise), right=exercise == CHAPTERS["02_attention"][0])
         button = form.get_by_role("button", name="check")
         button.tap() if width < 500 else button.click()
+        soon(page, form.locator(".predict-verdict").first.inner_text)
         for thing in form.locator("button, input[type=text], label:has(input)").all():
             assert thing.bounding_box()["height"] >= 44
             assert thing.bounding_box()["x"] + thing.bounding_box()["width"] <= width

@@ -6,6 +6,7 @@ import check
 import pytest
 import questions
 from chapters import ROOT, twins
+from quiet_pages import soon
 
 CHAPTER = """# Dogs and `cats`
 
@@ -198,7 +199,7 @@ def test_in_the_built_page(browser, site, theme, width):
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []
     known = page.get_by_role("button", name="known", exact=True)
     known.tap() if width < 500 else known.click()
-    assert page.locator("details.question:visible").count() == 1
+    soon(page, lambda: page.locator("details.question:visible").count() == 1)
     assert page.locator(".recall [role=status]").inner_text() == f"1 of {total} known, {total - 1} to go."
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
