@@ -1,7 +1,8 @@
-"""A small ImageNet-like run in one or more processes: `imagenet_run.py DATA OUT [--kill-at STEP [--rank R]] [options]`.
+"""A small ImageNet-like run in one or more processes: `imagenet_run.py DATA OUT [options]`.
 
 Without chance that belongs to a process (drop-path, augmentation on the device), so that any number of
 processes must give the same weights; with crops, flips, averaging and states every second step.
+`--kill-at` kills process `--rank` at a step; `--kills` begins a run for each step, kills it there, and ends the last.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import time
 from dataclasses import replace
 
 import torch
+import torch._dynamo    # as optimizers do when first used: here once for all that are forked
 
 from vit_edu import imagenet
 from vit_edu.checkpoint import train_resumably
@@ -22,6 +24,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("data")
 parser.add_argument("out")
 parser.add_argument("--kill-at", type=int)
+parser.add_argument("--kills", type=int, nargs="*", default=[])
 parser.add_argument("--rank", type=int, default=0)
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--slow", action="store_true")
@@ -57,5 +60,13 @@ def after_step(state):
 
 
 imagenet.train_resumably = lambda *a, **k: train_resumably(*a, **k, after_step=after_step)
+for step in args.kills:    # each a process that has done nothing yet but import
+    child = os.fork()
+    if not child:
+        args.kill_at = step
+        break
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"not killed at {step}: {status}"
+    args.resume = True
 print("begun", flush=True)
 imagenet.run(recipe, args.data, args.out, resume=args.resume, save_every=2, workers=args.workers, keep=2)

@@ -1,15 +1,18 @@
-"""A small training run that kills itself, as a crash would: `killed_run.py OUT [MOMENT NUMBER]`.
+"""A small training run that is killed again and again, as by crashes: `killed_run.py OUT [MOMENT NUMBER] ...`.
 
-MOMENT is `before`, `during` or `after` (the writing of the state number NUMBER), or `step`.
+MOMENT is `before`, `during` or `after` (the writing of the state number NUMBER), `step`, or `any`: NUMBER milliseconds
+after the run has begun. Each run is a process of its own, and goes on where the last one was killed.
 """
 
 import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
+import torch._dynamo    # as optimizers do when first used: here once for all that are forked
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -72,6 +75,16 @@ def run(out: str, after_step=None) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    hook = arm(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else None
-    print("begun", flush=True)
-    run(sys.argv[1], hook)
+    for moment, number in zip(sys.argv[2::2], map(int, sys.argv[3::2]), strict=True):
+        begun, tell = os.pipe()
+        if not (child := os.fork()):    # a process that has done nothing yet but import
+            hook = arm(moment, number)
+            os.write(tell, b"!")
+            run(sys.argv[1], hook)
+            os._exit(0)
+        os.read(begun, 1)
+        if moment == "any":
+            time.sleep(number / 1000)
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"{moment} {number} did not happen"

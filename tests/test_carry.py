@@ -10,12 +10,12 @@ import pdf
 import pytest
 from browser import ADVICE
 from chapters import ROOT
-from pypdf import PdfReader
+from pypdfium2 import PdfDocument, raw
 
 
 @pytest.fixture(scope="module")
 def book(site, tmp_path_factory):
-    """The PDF of the built pages: its reader, the words of each page, and the page of each place."""
+    """The PDF of the built pages: the document, the words of each page, and the page of each place."""
     target = tmp_path_factory.mktemp("pdf") / "vit-edu.pdf"
     # In a process of its own, since playwright's interface does not nest in the one of the `browser` fixture.
     call = f"import pdf; from pathlib import Path; print(pdf.write(Path({str(site.folder)!r}), Path({str(target)!r})))"
@@ -23,9 +23,9 @@ def book(site, tmp_path_factory):
     if ADVICE in done.stderr:
         pytest.skip(ADVICE)
     assert done.returncode == 0, done.stderr
-    reader = PdfReader(target)
-    assert len(reader.pages) == int(done.stdout)
-    return reader, [" ".join(page.extract_text().split()) for page in reader.pages], pdf.places_of(target)
+    document = PdfDocument(target)
+    assert len(document) == int(done.stdout)
+    return document, [" ".join(page.get_textpage().get_text_bounded().split()) for page in document], pdf.places_of(target)
 
 
 def title(site, name: str) -> str:
@@ -48,24 +48,23 @@ def test_the_pdf_is_the_whole_book(book, site):
 
 def test_a_pdf_that_one_would_print(book):
     """As long as a book, A4, no empty page, a number at the foot of each page but the cover."""
-    reader, pages, _ = book
+    document, pages, _ = book
     assert 200 < len(pages) < 400
-    assert {(round(page.mediabox.width), round(page.mediabox.height)) for page in reader.pages} == {(595, 842)}
-    assert [
-        number for number, text in enumerate(pages, 1) if len(text) < 40 and not reader.pages[number - 1].images
-    ] == []
+    assert {tuple(map(round, page.get_size())) for page in document} == {(595, 842)}
+    pictures = [any(page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE])) for page in document]
+    assert [number for number, text in enumerate(pages, 1) if len(text) < 40 and not pictures[number - 1]] == []
     assert [number for number, text in enumerate(pages, 1) if number > 1 and str(number) not in text.split()[:20]] == []
 
 
 def test_the_contents_say_the_pages(book, site):
     """Every chapter's title stands in the contents with the page where it begins, and leads there."""
-    reader, pages, places = book
+    document, pages, places = book
     contents = squeezed("".join(pages[1 : places["intro"] - 1]))
     for _, name in pdf.order():
         assert f"{squeezed(title(site, name))}{places[name]}" in contents, name
-    leads = sum(len(page.get("/Annots", [])) for page in reader.pages[1 : places["intro"] - 1])
+    leads = sum(raw.FPDFPage_GetAnnotCount(document[number]) for number in range(1, places["intro"] - 1))
     assert leads > len(pdf.order())
-    assert len(reader.outline) >= len(pdf.order())
+    assert len(list(document.get_toc())) >= len(pdf.order())
 
 
 def test_solutions_stand_at_the_end_of_each_chapter(book, site):
@@ -101,7 +100,7 @@ def test_code_stays_on_its_page(book):
 
 def test_nothing_in_the_pdf_waits_for_a_finger(book, site):
     """Interactive pictures are there as their first frame; no button, no empty frame, no script's data is."""
-    reader, pages, places = book
+    _, pages, _ = book
     merged = pdf.merged(site.folder)
     assert merged.count("vit-first-frame") >= 6 and "<script" not in merged and "<canvas" not in merged
     assert not any("Click to show" in page or "Copy to clipboard" in page or '{"name":' in page for page in pages)

@@ -5,7 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from pypdf import PdfReader
+from pypdfium2 import PdfDocument
 
 from chapters import ROOT
 
@@ -44,7 +44,7 @@ def state_pdf(site: Path) -> str:
     target = site.parent / PDF
     if not target.exists():
         return ""
-    words = f"{len(PdfReader(target).pages)} pages, {megabytes(target)}"
+    words = f"{len(PdfDocument(target))} pages, {megabytes(target)}"
     state(site, PDF, words)
     return words
 

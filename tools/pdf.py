@@ -5,13 +5,14 @@ pages of them. Chromium knows no page numbers of what lies elsewhere: the conten
 solution stands, are filled in from a first printing, and the second shows them.
 """
 
+import ctypes
 import re
 import sys
 from html import escape, unescape
 from pathlib import Path
 
 import yaml
-from pypdf import PdfReader
+from pypdfium2 import PdfDocument, raw
 
 from browser import chromium
 from chapters import ROOT
@@ -155,7 +156,8 @@ def write(site: Path, target: Path, root: Path = ROOT) -> int:
         wanted = set(page.evaluate("[...document.querySelectorAll('.number')].map(number => number.dataset.of)"))
         found = {}
         for _ in range(3):  # the second printing shows the first one's numbers; a third if they moved anything
-            page.pdf(path=target, prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+            last = bool(found)  # a PDF with an outline and tags takes twice as long
+            page.pdf(path=target, prefer_css_page_size=True, print_background=True, outline=last, tagged=last)
             places = places_of(target)
             if missing := wanted - places.keys():
                 raise RuntimeError(f"not found in the PDF: {', '.join(sorted(missing)[:5])}")
@@ -165,16 +167,20 @@ def write(site: Path, target: Path, root: Path = ROOT) -> int:
             page.evaluate(FILL, found)
         else:
             raise RuntimeError("the page numbers of the contents do not settle")
-    return len(PdfReader(target).pages)
+    return len(PdfDocument(target))
 
 
 def places_of(pdf: Path) -> dict[str, int]:
     """Every place that a link of the PDF leads to, and its page, counted from 1."""
-    reader = PdfReader(pdf)
-    return {
-        name.lstrip("/"): reader.get_destination_page_number(place) + 1
-        for name, place in reader.named_destinations.items()
-    }
+    document, places = PdfDocument(pdf), {}
+    for number in range(raw.FPDF_CountNamedDests(document)):
+        size = ctypes.c_long()
+        raw.FPDF_GetNamedDest(document, number, None, size)  # says how long the name is
+        name = ctypes.create_string_buffer(size.value)
+        place = raw.FPDF_GetNamedDest(document, number, name, size)
+        words = name.raw.decode("utf-16-le").rstrip("\0").lstrip("/")
+        places[words] = raw.FPDFDest_GetDestPageIndex(document, place) + 1
+    return places
 
 
 if __name__ == "__main__":
