@@ -93,7 +93,7 @@ RECIPES = {
         Recipe(
             "imagenette64",
             "ten classes of real photographs at 64 pixels, on a laptop",
-            SMALL | {"flash_attention": False},    # faster at 64 tokens
+            SMALL | {"flash_attention": False},    # faster in bfloat16
             TrainingConfig(
                 40, 1e-3, weight_decay=0.05, optimizer="muon", matrix_lr=0.01
             ),
