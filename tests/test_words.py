@@ -1,6 +1,7 @@
 """What the book says and where it points: spelling, the form of outside links, citations that can be followed."""
 
 import http.server
+import re
 import threading
 
 import links
@@ -55,8 +56,12 @@ def test_outside_links_have_their_form():
 def test_every_citation_can_be_followed():
     """By DOI, arXiv number or address."""
     text = (links.ROOT / "book" / "references.bib").read_text("utf-8")
-    assert len(links.entries()) == text.count("\n@") + text.startswith("@") > 90
+    entries = re.findall(r"^@\w+\{(\w+),", text, re.M)
+    assert len(links.entries()) == len(entries) == text.count("\n@") + text.startswith("@") > 80
     assert links.untraceable() == []
+    pages = " ".join(path.read_text("utf-8") for path in (links.ROOT / "book").rglob("*.md"))
+    cited = {key.strip() for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", pages) for key in keys.split(",")}
+    assert cited == set(entries)
 
 
 def test_what_is_wrong_is_named(tmp_path):
