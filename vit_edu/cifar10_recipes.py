@@ -239,7 +239,7 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "no-positions": changed_model(positions="none"),
     "sincos2d": changed_model(positions="sincos2d"),
     "class-token": changed_model(pool="cls"),
-    "patch2": changed_model(patch_size=2),
+    "patch2": changed_model(patch_size=2, flash_attention=True),    # 256 tokens
     "patch8": changed_model(patch_size=8),
     "patch16": changed_model(patch_size=16),
     "depth3": changed_model(depth=3),
