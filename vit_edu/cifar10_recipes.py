@@ -235,6 +235,7 @@ CHANGES: dict[str, Callable[[Recipe], Recipe]] = {
     "no-smoothing": changed_training(label_smoothing=0.0),
     "adamw": changed_training(optimizer="adamw", lr=2e-3),
     "joint-qkv": changed_training(split_qkv=False),
+    "float32": changed_training(precision="float32"),
     "batch512": lambda recipe: replace(recipe, batch_size=512),
     "no-positions": changed_model(positions="none"),
     "sincos2d": changed_model(positions="sincos2d"),

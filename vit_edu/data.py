@@ -19,7 +19,6 @@ import torchvision
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
@@ -316,6 +315,8 @@ def digits32() -> ImageSet:
 
     1,437 to train on and 360 to test, 3 × 32 × 32 bytes, all channels the same.
     """
+    from sklearn.datasets import load_digits    # two seconds, so only here
+
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     images = F.interpolate(images, (32, 32), mode="bilinear")

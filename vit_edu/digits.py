@@ -6,8 +6,6 @@ Written by tools/export.py from book/text/07_training.md: edit that file, then `
 from dataclasses import dataclass, replace
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -24,6 +22,9 @@ def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
     Both hold the digits in the same proportions. From the UCI test set (Alpaydin and
     Kaynak, 1998).
     """
+    from sklearn.datasets import load_digits    # two seconds, so only here
+    from sklearn.model_selection import train_test_split
+
     digits = load_digits()
     rows = range(len(digits.target))
     how = dict(test_size=360, random_state=0, stratify=digits.target)

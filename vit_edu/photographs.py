@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from PIL import Image
-from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import Imagenette
@@ -43,6 +42,8 @@ def photo_folder(root: str | os.PathLike) -> Path:
     images come from the right third, the train images from the rest. It stands in
     where no other set is at hand; real images, too few to learn much from.
     """
+    from sklearn.datasets import load_sample_images    # two seconds, so only here
+
     root = Path(root).expanduser()
     chance = torch.Generator().manual_seed(0)
     photos = load_sample_images()
