@@ -172,9 +172,11 @@ def test_buttons(reader, site, name):
 def test_old_addresses_lead_to_the_new_ones(reader, site, scheme):
     """Pages that moved are still found, at the very place that a link named."""
     for old, new in MOVED.items():
-        page, troubles = reader(f"{getattr(site, scheme)}/book/{old}.html#exercises")
+        address = f"{getattr(site, scheme)}/book/{old}.html"
+        page, troubles = reader(f"{address}#exercises")
         page.wait_for_url(f"**/book/{new}.html#exercises")
-        assert troubles == [] and page.locator("h1").first.inner_text()
+        left_early = f"failed: {address}"    # the old page, when the way on is quicker than its end
+        assert set(troubles) <= {left_early} and page.locator("h1").first.inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
