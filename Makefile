@@ -42,7 +42,7 @@ offline: book  ## the pages as one zip that opens from disk
 	@$(BIN)/python tools/offline.py
 
 test: $(READY)  ## run everything: every chapter, the unit tests, the pages in a real browser
-	$(BIN)/pytest --nbval -n 3 --dist loadscope --no-loadscope-reorder -q
+	$(BIN)/pytest --nbval -n 2 --dist loadscope --no-loadscope-reorder -q
 
 sync: $(READY)  ## after editing a chapter: its module, its notebook, its outputs
 	$(BIN)/python tools/sync.py
