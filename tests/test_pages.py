@@ -76,6 +76,7 @@ def reader(browser, site):
             windows[theme, width] = window(theme, width)
         page, troubles = windows[theme, width]
         page.goto("about:blank")
+        page.emulate_media(color_scheme=theme)
         troubles.clear()
         page.goto(address)
         return page, troubles
@@ -94,14 +95,18 @@ def test_every_page_is_built(site):
 def test_page(reader, site, name, scheme):
     """Nothing from elsewhere, no errors, mathematics and pictures there and unaltered, no sideways scrolling.
 
-    And axe-core finds nothing serious or critical, once in either theme and width.
+    Over http the page is opened in light and narrow, in dark and wide, from disk the other way round; then the theme
+    turns under the open page. And axe-core finds nothing serious or critical, once in either theme and width.
     """
-    for theme in THEMES:
-        for width in WIDTHS:
-            page, troubles = reader(f"{getattr(site, scheme)}/{name}", theme, width)
-            assert (theme, width, troubles + page.evaluate(LOOK, theme)) == (theme, width, [])
-            if scheme == "http" and (theme, width) in zip(THEMES, WIDTHS, strict=True):
-                assert (theme, width, inaccessible(page)) == (theme, width, [])
+    for theme, width in zip(THEMES if scheme == "http" else reversed(THEMES), WIDTHS):
+        page, troubles = reader(f"{getattr(site, scheme)}/{name}", theme, width)
+        assert (theme, width, troubles + page.evaluate(LOOK, theme)) == (theme, width, [])
+        (other,) = {*THEMES} - {theme}
+        page.emulate_media(color_scheme=other)    # as a system does at night
+        page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=other)
+        assert (other, width, troubles + page.evaluate(LOOK, other)) == (other, width, [])
+        if scheme == "http":
+            assert (other, width, inaccessible(page)) == (other, width, [])
 
 
 def inaccessible(page) -> list:

@@ -90,14 +90,22 @@ MEMORY = """<script>for (const name of ["localStorage", "sessionStorage"]) try {
 }</script>"""
 
 
-def add_memory(app, exception):
-    """Put MEMORY before every other script of a page; the theme has no place for that."""
+# A megabyte and a half on every page, to draw a dozen icons that the theme's style sheet and font draw as well.
+ICONS = re.compile(r'\s*<script [^>]*src="[^"]*/scripts/fontawesome\.js[^"]*"></script>')
+
+
+def mend_heads(app, exception):
+    """Put MEMORY before every other script of a page, and take ICONS out; the theme has no place for that."""
     if exception or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
-        text = path.read_text("utf-8")
-        if "<head>" in text and MEMORY not in text:
-            path.write_text(text.replace("<head>", f"<head>\n{MEMORY}", 1), "utf-8")
+        text = ICONS.sub("", before := path.read_text("utf-8"))
+        if MEMORY not in text:
+            text = text.replace("<head>", f"<head>\n{MEMORY}", 1)
+        if text != before:
+            path.write_text(text, "utf-8")
+    for path in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
+        path.unlink()
 
 
 def setup(app):
@@ -105,5 +113,5 @@ def setup(app):
     app.connect("html-page-context", mend_citations)
     app.connect("html-page-context", add_scripts)
     app.connect("build-finished", write_moved)
-    app.connect("build-finished", add_memory)
+    app.connect("build-finished", mend_heads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

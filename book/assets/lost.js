@@ -7,6 +7,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const text = button.querySelector(".btn__text-container");
   if (text) text.textContent = "I was lost here";
   button.title = "Report a place that you could not follow";
+  button.href = `${form}?template=lost.yml`;
 
   // What a heading says, roots and the theme's link sign included or not.
   function words(heading) {
@@ -25,6 +26,6 @@ document.addEventListener("DOMContentLoaded", () => {
     button.href = `${form}?${new URLSearchParams({ template: "lost.yml", title: `Lost in: ${words(passed)}`, place })}`;
   }
 
-  fillIn();
+  // Only now: where a heading stands is known when the whole page is laid out, and a page that opens should not wait.
   for (const event of ["pointerdown", "focus", "click"]) button.addEventListener(event, fillIn);
 });
