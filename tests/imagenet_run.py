@@ -2,12 +2,15 @@
 
 Without chance that belongs to a process (drop-path, augmentation on the device), so that any number of
 processes must give the same weights; with crops, flips, averaging and states every second step.
-`--kill-at` kills process `--rank` at a step; `--kills` begins a run for each step, kills it there, and ends the last.
+`--kill-at` kills process `--rank` at a step; `--kills` begins a run for each step, kills it there, and ends the last;
+`--processes` forks them instead of having torchrun start them, so that torch is imported once.
 """
 
 import argparse
 import os
 import signal
+import socket
+import sys
 import time
 from dataclasses import replace
 
@@ -26,6 +29,7 @@ parser.add_argument("out")
 parser.add_argument("--kill-at", type=int)
 parser.add_argument("--kills", type=int, nargs="*", default=[])
 parser.add_argument("--rank", type=int, default=0)
+parser.add_argument("--processes", type=int, default=1)
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--slow", action="store_true")
 parser.add_argument("--own-chance", action="store_true")
@@ -68,5 +72,23 @@ for step in args.kills:    # each a process that has done nothing yet but import
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"not killed at {step}: {status}"
     args.resume = True
+if args.processes > 1:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE=str(args.processes))
+    children = []
+    for rank in range(args.processes):
+        children.append(os.fork())
+        if not children[-1]:
+            os.environ |= where | dict(RANK=str(rank), LOCAL_RANK=str(rank))
+            break
+    else:    # the parent: one that fails, or is killed, ends the others
+        while children:
+            child, status = os.wait()
+            children.remove(child)
+            if status:
+                for other in children:
+                    os.kill(other, signal.SIGKILL)
+                sys.exit(f"one of the processes ended with {os.waitstatus_to_exitcode(status)}")
+        sys.exit()
 print("begun", flush=True)
 imagenet.run(recipe, args.data, args.out, resume=args.resume, save_every=2, workers=args.workers, keep=2)

@@ -50,17 +50,18 @@ def small(**changes) -> imagenet.Recipe:
     return replace(recipe, model=vit(16, 1, 2, img_size=16, patch_size=8))
 
 
-def launch(*arguments, processes: int = 1) -> subprocess.Popen:
+def launch(*arguments, torchrun: int = 0) -> subprocess.Popen:
+    """The run; in as many processes as torchrun shall start."""
     start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    if torchrun:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
     return subprocess.Popen(
         [*start, str(SCRIPT), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def finished(*arguments, processes: int = 1) -> str:
-    with launch(*arguments, processes=processes) as running:
+def finished(*arguments, torchrun: int = 0) -> str:
+    with launch(*arguments, torchrun=torchrun) as running:
         text, _ = running.communicate()
     assert running.returncode == 0, text
     return text
@@ -96,7 +97,7 @@ def whole(pictures_folder, tmp_path_factory) -> Path:
 
 def test_two_processes_give_the_weights_of_one(whole, pictures_folder, tmp_path):
     """The same global batch, cut in two: the same weights and figures, within rounding."""
-    text = finished(pictures_folder, tmp_path / "two", processes=2)
+    text = finished(pictures_folder, tmp_path / "two", torchrun=2)
     assert text.count("epoch   1/3") == 1, "one process alone reports"
     assert_same(whole, tmp_path / "two")
     records = [read_record(out) for out in (whole, tmp_path / "two")]
@@ -115,10 +116,10 @@ def test_muon_in_two_processes(pictures_folder, tmp_path):
     """
     one, two = tmp_path / "one", tmp_path / "two"
     finished(pictures_folder, one, "--optimizer", "muon")
-    with launch(pictures_folder, two, "--optimizer", "muon", "--kill-at", 5, processes=2) as running:
+    with launch(pictures_folder, two, "--optimizer", "muon", "--kill-at", 5, "--processes", 2) as running:
         running.communicate()
     assert running.returncode and not (two / "run.json").exists()
-    finished(pictures_folder, two, "--optimizer", "muon", "--resume", processes=2)
+    finished(pictures_folder, two, "--optimizer", "muon", "--resume", "--processes", 2)
     a, b = weights(one), weights(two)
     for name in (name for name in a if "blocks" in name and a[name].dim() == 2):
         assert (a[name] - b[name]).norm() < 0.01 * a[name].norm(), name
@@ -126,7 +127,7 @@ def test_muon_in_two_processes(pictures_folder, tmp_path):
 
 def test_parts_of_a_batch_in_two_processes(whole, pictures_folder, tmp_path):
     """Two processes of two parts each: gradients are exchanged once, the weights are the same."""
-    finished(pictures_folder, tmp_path / "run", "--accumulate", 2, processes=2)
+    finished(pictures_folder, tmp_path / "run", "--accumulate", 2, "--processes", 2)
     assert_same(whole, tmp_path / "run")
 
 
@@ -140,7 +141,7 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, pictures_folder, 
     with launch(pictures_folder, out, "--kill-at", 5) as running:
         running.communicate()
     assert running.returncode == -signal.SIGKILL
-    finished(pictures_folder, out, "--resume", processes=2)
+    finished(pictures_folder, out, "--resume", "--processes", 2)
     assert_same(whole, out)
 
 
@@ -163,7 +164,7 @@ def test_a_killed_run_resumes_exactly(pictures_folder, tmp_path):
 def test_a_process_that_dies_ends_the_others(pictures_folder, tmp_path):
     """The run ends by itself, says which process died, and its state goes on."""
     out = tmp_path / "run"
-    with launch(pictures_folder, out, "--kill-at", 5, "--rank", 1, processes=2) as running:
+    with launch(pictures_folder, out, "--kill-at", 5, "--rank", 1, torchrun=2) as running:
         text, _ = running.communicate(timeout=120)
     assert running.returncode != 0
     assert "SIGKILL" in text or "Signal 9" in text, text
