@@ -56,6 +56,14 @@ def add_scripts(app, page, template, context, doctree):
         app.add_js_file("questions.js")  # one at a time, shuffled
 
 
+def outdated_by_assets(app, env, added, changed, removed):
+    """Every page, where a style sheet or script has changed since: a page names them with their sums."""
+    written, assets = Path(app.outdir, ".buildinfo"), Path(app.srcdir, "book", "assets")
+    if written.exists() and any(path.stat().st_mtime > written.stat().st_mtime for path in assets.rglob("*.*s")):
+        return sorted(env.found_docs)
+    return []
+
+
 # Pages that have moved, and where: published addresses go on to work.
 MOVED = {
     "08_data": "09_data",
@@ -110,6 +118,7 @@ def mend_heads(app, exception):
 
 def setup(app):
     app.add_post_transform(InlineSvg)
+    app.connect("env-get-outdated", outdated_by_assets)
     app.connect("html-page-context", mend_citations)
     app.connect("html-page-context", add_scripts)
     app.connect("build-finished", write_moved)
