@@ -18,7 +18,8 @@ os.environ.pop("MPLBACKEND", None)  # notebooks choose their own
 
 LIBRARY = "VIT_EDU_TEST_LIBRARY"  # the variable that names the installed wheel's folder to all workers
 LONG = (  # start first
-    "test_carry", "test_imagenet", "test_processes", "test_cifar10", "test_explorer", "test_pages", "test_training",
+    "test_pages", "test_imagenet", "test_carry", "test_predict_boxes", "test_explorer", "test_cifar10", "test_processes",
+    "test_exercises", "test_lens", "test_widgets",
 )  # fmt: skip
 
 
