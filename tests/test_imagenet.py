@@ -118,7 +118,7 @@ def test_muon_in_two_processes(pictures_folder, tmp_path):
     finished(pictures_folder, one, "--optimizer", "muon")
     with launch(pictures_folder, two, "--optimizer", "muon", "--kill-at", 5, "--processes", 2) as running:
         running.communicate()
-    assert running.returncode and not (two / "run.json").exists()
+    assert running.returncode and (two / "state.pt").exists() and not (two / "run.json").exists()
     finished(pictures_folder, two, "--optimizer", "muon", "--resume", "--processes", 2)
     a, b = weights(one), weights(two)
     for name in (name for name in a if "blocks" in name and a[name].dim() == 2):
