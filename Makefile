@@ -26,7 +26,7 @@ $(READY): requirements.txt pyproject.toml tools/setup_env.py
 	@$(PYTHON) -c "$$CHECK"
 	@echo "setting up .venv (once, a minute or two) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -r requirements.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python tools/setup_env.py
 	@touch $@
