@@ -222,13 +222,11 @@ def test_entries_are_alike_up_to_rounding():
     assert shapes.alike(one, [one[0].replace("-2.1", "-3.1"), one[1]], values=False)
     assert not shapes.alike(one, one[:1])
 
-    counts = ["10-11 pass 6: below: [2, 0]; n: 1,234", "12: best: 7"]
-    others = [counts[0].replace("2, 0", "1, 10").replace("1,234", "56"), "12: best: 8"]
-    assert shapes.alike(counts, others, values=False)
-    for old, new in ("2, 0", "2, 0, 0"), ("[2, 0]", "(2, 0)"), ("10-11", "10-12"), ("pass 6", "pass 5"):
-        assert not shapes.alike(counts, [counts[0].replace(old, new), counts[1]], values=False), (old, new)
-    for i in 0, 1:
-        assert not shapes.alike(counts[i:], others[i:]), "of what is no measurement, numbers stay"
+    counts = ["10-11 pass 6: below: [2, 0]; n: 1,234"]
+    assert shapes.alike(counts, [counts[0].replace("2, 0", "1, 10")], values=False)
+    assert not shapes.alike(counts, [counts[0].replace("2, 0", "1, 10")]), "of what is no measurement, numbers stay"
+    for old, new in ("2, 0", "2, 0, 0"), ("[2, 0]", "(2, 0)"), ("1,234", "56"), ("10-11", "10-12"), ("pass 6", "pass 5"):
+        assert not shapes.alike(counts, [counts[0].replace(old, new)], values=False), (old, new)
 
 
 # The book's chapters; that a fresh run notes the same is tested where nbval runs them (conftest.py)

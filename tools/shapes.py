@@ -512,19 +512,19 @@ def by_cell(cells, told: list) -> list[list[str]]:
 
 NUMBER = r"(-?[\d.]+(?:e-?\d+)?|-?inf|nan)"
 VALUE = re.compile(rf"(?<=\w\d, ){NUMBER}(?: to {NUMBER})?(?=$|[;,])")  # after a dtype or the length of a list
-WHOLE = re.compile(r"(?<=: )-?\d[\d,]*(?=$|;)|(?<=[\[ ])-?\d+(?=[^\[]*\])")  # a whole number, alone or in a list
+LISTED = re.compile(r"(?<=[\[ ])-?\d+(?=[^\[]*\])")  # a whole number in a list
 
 
 def alike(one: list[str], other: list[str], values: bool = True) -> bool:
     """Whether entries agree: in all words, and with `values` in ranges up to rounding on another machine.
 
-    Without `values`, as for a cell that prints what it has measured, whole numbers may be others, too: they may count.
+    Without `values`, as for a cell that prints what it has measured, whole numbers in a list may be others, too: counts.
     """
     if len(one) != len(other):
         return False
     for a, b in zip(one, other):
         if not values:
-            a, b = WHOLE.sub("#", a), WHOLE.sub("#", b)
+            a, b = LISTED.sub("#", a), LISTED.sub("#", b)
         if VALUE.sub("#", a) != VALUE.sub("#", b):
             return False
         if values and not all(map(close, VALUE.findall(a), VALUE.findall(b))):
