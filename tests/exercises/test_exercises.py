@@ -1,6 +1,7 @@
 """Do the checks know right from wrong? Solutions pass, wrong answers get their words, mutants are caught."""
 
 import ast
+import functools
 import importlib
 import re
 import time
@@ -20,11 +21,26 @@ for path in sorted(Path(__file__).parent.glob("wrong_*.py")):
     importlib.import_module(path.stem)
 
 CHAPTERS = [twin for twin in twins() if mutants.checks_of(twin.stem)]
-EXERCISES = mutants.exercises([twin.stem for twin in CHAPTERS])
-PREDICTIONS = [known for twin in CHAPTERS for known in mutants.checks_of(twin.stem) if isinstance(known, Prediction)]
+CHECKS = [known for twin in CHAPTERS for known in mutants.checks_of(twin.stem)]
+FUNCTIONS = [known.name for known in CHECKS if isinstance(known, Code)]
+PREDICTIONS = [known for known in CHECKS if isinstance(known, Prediction)]
 
-by_name = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.known.name)
+by_name = pytest.mark.parametrize("exercise", FUNCTIONS, indirect=True)
 by_chapter = pytest.mark.parametrize("twin", CHAPTERS, ids=lambda twin: twin.stem)
+
+
+@functools.cache
+def exercises() -> dict[str, mutants.Exercise]:
+    return {exercise.known.name: exercise for exercise in mutants.exercises([twin.stem for twin in CHAPTERS])}
+
+
+@pytest.fixture
+def exercise(request) -> mutants.Exercise:
+    return exercises()[request.param]
+
+
+def test_every_function_to_write_has_its_solution():
+    assert list(exercises()) == FUNCTIONS
 
 
 @by_name
@@ -74,7 +90,7 @@ def test_nearly_all_mutants_are_caught(exercise):
 
 def test_mutants_said_to_be_equal_exist():
     """The list of mutants that do what the solution does holds none that is gone, and a reason for each."""
-    made = {(e.known.name, words) for e in EXERCISES for words, _ in mutants.mutants(e.tree)}
+    made = {(e.known.name, words) for e in exercises().values() for words, _ in mutants.mutants(e.tree)}
     assert set(mutants.EQUIVALENT) <= made and all(mutants.EQUIVALENT.values())
 
 
@@ -116,7 +132,7 @@ def test_every_check_has_its_stub_and_every_stub_its_check(twin):
     assert set(stubs(twin)) == set(functions)
     for name, node in stubs(twin).items():
         assert " ".join(ast.get_docstring(node).split()) == functions[name].task
-        right = next(e.tree for e in EXERCISES if e.known.name == name)
+        right = exercises()[name].tree
         assert ast.unparse(node.args) == ast.unparse(right.args)
     used = calls(twin)
     assert {name for name, _ in used} == {c.name for c in known}

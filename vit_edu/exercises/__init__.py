@@ -118,7 +118,7 @@ def report(exercise: Callable | str, answer: Any = ...) -> str:
     known = find(getattr(exercise, "__name__", type(exercise).__name__))
     if isinstance(known, Prediction):
         raise TypeError(f'{known.name} is a prediction: check("{known.name}", answer=...)')
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):    # the CPU's chance alone: no GPU's is touched here
         return judge_code(known, exercise)
 
 
@@ -221,7 +221,7 @@ def judge_code(known: Code, function: Callable) -> str:
 def attempt(known: Code, function: Callable, arguments: tuple) -> Any:
     """What the reader's function gives for a copy of these arguments; a Complaint if there is nothing to compare."""
     given = fresh(arguments)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     try:
         result = function(*given)
     except NotImplementedError:
@@ -236,7 +236,7 @@ def attempt(known: Code, function: Callable, arguments: tuple) -> Any:
     if known.returns and not isinstance(result, known.returns):
         raise Complaint(f"returns a {type(result).__name__}; the task asks for {wanted(known.returns)}")
     try:
-        return detached(known.observe(result, *fresh(arguments)))
+        return observed(known, result, arguments)
     except Exception as error:
         raise Complaint(f"returns something that fails in use: {type(error).__name__}: {error}") from None
 
@@ -257,9 +257,13 @@ def wanted(kinds: type | tuple[type, ...]) -> str:
 
 def expected(known: Code, arguments: tuple, instead: Callable | None = None) -> Any:
     """What the reference (or another function `instead`) gives for a copy of these arguments."""
-    torch.manual_seed(0)
-    result = (instead or known.reference)(*fresh(arguments))
-    return detached(known.observe(result, *fresh(arguments)))
+    torch.default_generator.manual_seed(0)
+    return observed(known, (instead or known.reference)(*fresh(arguments)), arguments)
+
+
+def observed(known: Code, result: Any, arguments: tuple) -> Any:
+    """What of a result is compared."""
+    return detached(result if known.observe is as_it_is else known.observe(result, *fresh(arguments)))
 
 
 def detached(result: Any) -> Any:

@@ -162,7 +162,7 @@ ONLINE = Code(
 
 def bias_cases():
     for dim, heads, seed in (4, 1, 0), (6, 2, 1), (24, 3, 2):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         layer, x = Attention(dim, heads, qkv_bias=True), torch.randn(2, 5, dim)
         yield layer, x
     layer = Attention(6, 3, qkv_bias=True)

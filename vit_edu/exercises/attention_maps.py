@@ -15,7 +15,7 @@ def made(*shape: int, seed: int = 0) -> Tensor:
 
 def vit(seed: int, img_size: tuple[int, int], **options) -> VisionTransformer:
     """A small model of 2 × 2 patches with an opinion: a fresh one's head is zero."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     model = VisionTransformer(img_size, 2, 1, 3, **dict(embed_dim=8, depth=2, n_heads=2) | options).eval()
     nn.init.normal_(model.head.weight)
     return model

@@ -75,7 +75,7 @@ def counts(function, images, probability):
     """How many images turn grey, for four seeds; none where all is certain, or where some turn grey in parts only."""
     found = []
     for seed in range(4) if len(images) >= MANY else ():
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         result = function(images, probability)
         grey = whole(result, greys(images))
         found += [int(grey.sum())] if (grey | whole(result, images)).all() else []
@@ -96,7 +96,7 @@ def not_torchs(function, images, probability):
     """Whether the same seed gives other images."""
     results = []
     for _ in range(2):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         results.append(function(images, probability))
     return not torch.equal(*results)
 

@@ -12,7 +12,7 @@ from vit_edu.exercises import Code, Mistake, Part, Prediction
 def blocks():
     """Blocks of which nothing is at its start: norms, biases and all, in several widths, heads and ratios."""
     for seed, (dim, heads, ratio) in enumerate([(4, 1, 1.0), (4, 2, 2.0), (6, 3, 4.0), (8, 4, 3.0), (64, 4, 4.0)]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         block = Block(dim, heads, ratio, qkv_bias=True)
         for parameter in block.parameters():
             if parameter.ndim == 1:

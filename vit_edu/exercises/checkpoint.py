@@ -42,7 +42,7 @@ def in_words(result, images, labels):
 def factor(function, images, labels, torchs=0, pythons=0, numpys=0):
     """The factor that a function draws, after these seeds; the three generators are put back."""
     before = random.getstate(), np.random.get_state()
-    torch.manual_seed(torchs)
+    torch.default_generator.manual_seed(torchs)
     random.seed(pythons)
     np.random.seed(numpys)
     try:
@@ -62,7 +62,7 @@ def generator_stands_still(function, images, labels):
     """Is torch's own generator, after the call, in one and the same state whatever it was before?"""
     states = []
     for seed in 1, 2:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         function(images.clone(), labels.clone())
         states.append(torch.get_rng_state())
     return torch.equal(*states)

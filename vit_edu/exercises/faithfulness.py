@@ -13,7 +13,7 @@ from vit_edu.patches import patchify, unpatchify
 
 def vit(seed: int, img_size, patch, **options) -> VisionTransformer:
     """A small model with strong opinions: a fresh one's head is zero."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     model = VisionTransformer(img_size, patch, 2, 3, **dict(embed_dim=8, depth=1, n_heads=2, pool="mean") | options)
     nn.init.normal_(model.head.weight, std=2.0)
     return model.eval()

@@ -118,7 +118,7 @@ def other_images_each_time(function, labels, n_each, seed):
         return False
     choices = []
     for other in range(4):
-        torch.manual_seed(other)
+        torch.default_generator.manual_seed(other)
         choices.append(list(map(int, function(labels, n_each, seed))))
     return any(choice != choices[0] for choice in choices)
 

@@ -19,7 +19,7 @@ def looking():
         ((2, 4), 1, 1, 1, 3.0), ((4, 4), 1, 2, 2, 3.0), ((4, 6), 2, 3, 2, 3.0), ((6, 6), 3, 2, 3, 1.0),
         ((4, 6), 2, 2, 2, 300.0),
     ]):  # fmt: skip
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = VisionTransformer(size, 2, 1, 3, embed_dim=12, depth=depth, n_heads=heads, pool="mean").eval()
         with torch.no_grad():
             for block in model.blocks:

@@ -27,7 +27,7 @@ def fold_cases():
     """A norm and a linear layer: square, wider, narrower, with the epsilon of others."""
     for seed, (width, out, eps) in enumerate([(2, 2, 1e-6), (3, 3, 1e-6), (3, 5, 1e-6), (6, 2, 1e-5), (16, 16, 1e-6)]):
         norm = LayerNorm(width, eps)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
         yield norm, nn.Linear(width, out)
@@ -115,7 +115,7 @@ FOLD = Code(
 
 def collapse_cases():
     for seed, (width, hidden, out) in enumerate([(2, 2, 2), (3, 3, 3), (2, 5, 2), (4, 4, 3), (3, 2, 3), (8, 32, 8)]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield (MLP(width, hidden, out),)
 
 
@@ -290,7 +290,7 @@ XOR = Code(
 
 def convolution_cases():
     for seed, (width, hidden, out) in enumerate([(2, 3, 2), (3, 3, 3), (4, 8, 2), (8, 32, 8)]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield (MLP(width, hidden, out),)
 
 

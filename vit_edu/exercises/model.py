@@ -79,7 +79,7 @@ def models():
         (1, {}), (2, {}), (3, {"pool": "mean"}), (2, {"n_registers": 2}),
         (2, {"pool": "mean", "positions": "sincos2d"}),
     ]):  # fmt: skip
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = VisionTransformer(4, 2, 1, 3, embed_dim=8, depth=depth, n_heads=2, **options).eval()
         yield model, torch.rand(2, 1, 4, 4)
 

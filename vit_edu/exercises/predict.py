@@ -104,7 +104,7 @@ def named():
     """A model of two classes first, then of three to five, the names as they were and turned."""
     chance = torch.Generator().manual_seed(0)
     for n, n_pictures, turn in (2, 1, 0), (3, 6, 0), (4, 5, 3):
-        torch.manual_seed(n)
+        torch.default_generator.manual_seed(n)
         model = VisionTransformer(4, 2, 3, n, embed_dim=8, depth=1, n_heads=2, pool="mean").eval()
         torch.nn.init.normal_(model.head.weight, std=3.0)
         model.preparation = Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), WORDS[:n])

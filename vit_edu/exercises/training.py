@@ -16,7 +16,7 @@ def batches():
     for seed, (n, k, dirty) in enumerate([
         (3, 2, False), (4, 2, False), (5, 2, False), (5, 5, False), (6, 1, False), (7, 3, True), (64, 5, True),
     ]):  # fmt: skip
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3))
         images, labels = torch.randn(n, 1, 2, 2), torch.randint(3, (n,))
         if dirty:

@@ -81,7 +81,7 @@ BY_HEAD = Code(
 def layers():
     """Attention layers with random weights and biases everywhere."""
     for seed, (dim, n_heads) in enumerate([(2, 1), (4, 2), (6, 3), (24, 3)]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         layer = Attention(dim, n_heads, qkv_bias=True)
         for parameter in layer.parameters():
             torch.nn.init.normal_(parameter)
@@ -113,7 +113,7 @@ def all_zero(layer):
 
 
 def outputs_and_biases(result, layer):
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return [result(torch.randn(2, 5, layer.proj.in_features)), *result.qkv.bias.chunk(3)]
 
 
