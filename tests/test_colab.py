@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 from chapters import ROOT, code_cells, read, twins
-from library import library, wheel
+from library import library, source, wheel
 
 
 def test_wheel_holds_everything(tmp_path):
@@ -32,6 +32,20 @@ def test_a_chapter_imports_the_wheel(tmp_path):
     command = [sys.executable, "-c", "import vit_edu; print(vit_edu.__file__)"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.startswith(str(folder)), done.stderr
+
+
+def test_pip_installs_the_same(tmp_path):
+    """What the chapters run with is, file by file, what pip makes of the project."""
+
+    def files(folder):
+        paths = [path for path in folder.glob("vit_edu/**/*") if path.is_file() and "__pycache__" not in path.parts]
+        return {path.relative_to(folder): path.read_bytes() for path in paths}
+
+    options = ["-q", "--no-deps", "--no-index", "--no-build-isolation", "--target", tmp_path / "by-pip"]
+    pip = [sys.executable, "-m", "pip", "install", *options]
+    subprocess.run([*pip, source(tmp_path / "project")], check=True, capture_output=True, text=True)
+    installed = files(tmp_path / "by-pip")
+    assert installed and installed == files(library(tmp_path))
 
 
 @pytest.mark.parametrize("twin", twins(), ids=lambda path: path.stem)

@@ -1,14 +1,17 @@
 """ImageNet: any number of processes is one; what is killed, stopped or broken goes on or says why."""
 
 import errno
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import imagenet_run
 import pytest
 import torch
 from command_line import python_m
@@ -27,7 +30,6 @@ from vit_edu.processes import Group
 from vit_edu.records import read_record
 from vit_edu.weights import load_model, read_weights, save_weights
 
-SCRIPT = Path(__file__).with_name("imagenet_run.py")
 KILLS = int(os.environ.get("VIT_EDU_KILLS", 3))
 ALONE = Group(0, 1, torch.device("cpu"))
 
@@ -50,20 +52,28 @@ def small(**changes) -> imagenet.Recipe:
     return replace(recipe, model=vit(16, 1, 2, img_size=16, patch_size=8))
 
 
-def launch(*arguments, torchrun: int = 0) -> subprocess.Popen:
-    """The run; in as many processes as torchrun shall start."""
-    start = [sys.executable]
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["vit_edu.imagenet", "torch._dynamo"])    # imported once, by the process that forks the others
+
+
+def launched(*arguments, torchrun: int = 0) -> tuple[int, str]:
+    """A run's exit status and what it printed: a process of its own, or as many as torchrun shall start."""
+    arguments = [str(argument) for argument in arguments]
     if torchrun:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
-    return subprocess.Popen(
-        [*start, str(SCRIPT), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
+        command = [sys.executable, *start, imagenet_run.__file__, *arguments]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        return done.returncode, done.stdout
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as printed:
+        running = SERVER.Process(target=imagenet_run.main_into, args=(printed.name, arguments))
+        running.start()
+        running.join()
+        return running.exitcode, printed.read()
 
 
 def finished(*arguments, torchrun: int = 0) -> str:
-    with launch(*arguments, torchrun=torchrun) as running:
-        text, _ = running.communicate()
-    assert running.returncode == 0, text
+    status, text = launched(*arguments, torchrun=torchrun)
+    assert status == 0, text
     return text
 
 
@@ -116,9 +126,8 @@ def test_muon_in_two_processes(pictures_folder, tmp_path):
     """
     one, two = tmp_path / "one", tmp_path / "two"
     finished(pictures_folder, one, "--optimizer", "muon")
-    with launch(pictures_folder, two, "--optimizer", "muon", "--kill-at", 5, "--processes", 2) as running:
-        running.communicate()
-    assert running.returncode and (two / "state.pt").exists() and not (two / "run.json").exists()
+    status, _ = launched(pictures_folder, two, "--optimizer", "muon", "--kill-at", 5, "--processes", 2)
+    assert status and (two / "state.pt").exists() and not (two / "run.json").exists()
     finished(pictures_folder, two, "--optimizer", "muon", "--resume", "--processes", 2)
     a, b = weights(one), weights(two)
     for name in (name for name in a if "blocks" in name and a[name].dim() == 2):
@@ -138,9 +147,7 @@ def test_reading_processes_change_nothing(whole, pictures_folder, tmp_path):
 
 def test_a_run_goes_on_with_another_number_of_processes(whole, pictures_folder, tmp_path):
     out = tmp_path / "run"
-    with launch(pictures_folder, out, "--kill-at", 5) as running:
-        running.communicate()
-    assert running.returncode == -signal.SIGKILL
+    assert launched(pictures_folder, out, "--kill-at", 5)[0] == -signal.SIGKILL
     finished(pictures_folder, out, "--resume", "--processes", 2)
     assert_same(whole, out)
 
@@ -164,9 +171,8 @@ def test_a_killed_run_resumes_exactly(pictures_folder, tmp_path):
 def test_a_process_that_dies_ends_the_others(pictures_folder, tmp_path):
     """The run ends by itself, says which process died, and its state goes on."""
     out = tmp_path / "run"
-    with launch(pictures_folder, out, "--kill-at", 5, "--rank", 1, torchrun=2) as running:
-        text, _ = running.communicate(timeout=120)
-    assert running.returncode != 0
+    status, text = launched(pictures_folder, out, "--kill-at", 5, "--rank", 1, torchrun=2)
+    assert status != 0
     assert "SIGKILL" in text or "Signal 9" in text, text
     assert (out / "state.pt").exists()
     finished(pictures_folder, out, "--resume")

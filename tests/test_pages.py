@@ -49,6 +49,10 @@ LOOK = """async theme => {
 }"""
 
 
+FLATTEN = """for (const kind of ["pre", "math"])
+  for (const one of [...document.querySelectorAll(kind)].slice(4)) one.textContent = one.textContent"""
+
+
 @pytest.fixture(scope="module")
 def reader(browser, site):
     """Open a page as a reader with a theme and a window width would: the page, and what goes wrong in it."""
@@ -112,10 +116,10 @@ def test_page(reader, site, name, scheme):
 def inaccessible(page) -> list:
     """What axe-core finds serious or critical.
 
-    It walks every element: the colours of a page's first few code cells stand for all.
+    It walks every element: the colours of a page's first few code cells and formulas stand for all.
     """
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page.evaluate("[...document.querySelectorAll('pre')].slice(4).forEach(code => code.textContent = code.textContent)")
+    page.evaluate(FLATTEN)
     report = axe.run(page).response
     found = [v for v in report["violations"] if v["impact"] in ("serious", "critical")]
     return [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found]

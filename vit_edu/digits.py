@@ -22,7 +22,7 @@ def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
     Both hold the digits in the same proportions. From the UCI test set (Alpaydin and
     Kaynak, 1998).
     """
-    from sklearn.datasets import load_digits    # two seconds, so only here
+    from sklearn.datasets import load_digits    # slow: only here
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()

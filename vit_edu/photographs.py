@@ -42,7 +42,7 @@ def photo_folder(root: str | os.PathLike) -> Path:
     images come from the right third, the train images from the rest. It stands in
     where no other set is at hand; real images, too few to learn much from.
     """
-    from sklearn.datasets import load_sample_images    # two seconds, so only here
+    from sklearn.datasets import load_sample_images    # slow: only here
 
     root = Path(root).expanduser()
     chance = torch.Generator().manual_seed(0)
@@ -203,7 +203,7 @@ class Pictures(Dataset):
         if seed is None or self.smallest is None:
             return pil_to_tensor(open_reduced(path, self.size, central_box))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
 
             def box(width: int, height: int) -> tuple:
                 return random_box(width, height, self.smallest)
