@@ -105,7 +105,8 @@ def compare_where_data_is(items: Iterable) -> None:
             item.options["check"] = False
 
 
-def imports(source: str) -> set[str]:
+@functools.cache
+def imports(source: str) -> frozenset[str]:
     """Every module imported anywhere in Python source, in dotted form; `from a import b` gives "a.b"."""
     lines = (re.sub(r"^(\s*)[%!?].*", r"\1pass", line) for line in source.split("\n"))  # IPython's own lines
     found = set()
@@ -114,7 +115,7 @@ def imports(source: str) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def package_files(sources: Iterable[str], package: Path) -> list[Path]:

@@ -315,7 +315,7 @@ def digits32() -> ImageSet:
 
     1,437 to train on and 360 to test, 3 × 32 × 32 bytes, all channels the same.
     """
-    from sklearn.datasets import load_digits    # slow: only here
+    from sklearn.datasets import load_digits    # slow
 
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16

@@ -22,7 +22,7 @@ def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
     Both hold the digits in the same proportions. From the UCI test set (Alpaydin and
     Kaynak, 1998).
     """
-    from sklearn.datasets import load_digits    # slow: only here
+    from sklearn.datasets import load_digits    # slow
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
@@ -96,11 +96,11 @@ class BlockWithoutResiduals(Block):
         return self.mlp(self.norm2(x))
 
 
-def build_model(recipe: Recipe, seed: int) -> VisionTransformer:
-    """The digits' ViT: 16 patches of 2×2, width 48, 4 blocks."""
+def build_model(recipe: Recipe, seed: int, depth: int = 4) -> VisionTransformer:
+    """The digits' ViT: 16 patches of 2×2, width 48, `depth` blocks."""
     torch.manual_seed(seed)
     shape = dict(img_size=8, patch_size=2, in_channels=1, num_classes=10)
-    size = dict(embed_dim=48, depth=4, n_heads=4, mlp_ratio=2)
+    size = dict(embed_dim=48, depth=depth, n_heads=4, mlp_ratio=2)
     model = VisionTransformer(**shape, **size, positions=recipe.positions)
     if recipe.positions == "learned":
         nn.init.trunc_normal_(model.pos_embed, std=recipe.position_std)

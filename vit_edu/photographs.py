@@ -42,7 +42,7 @@ def photo_folder(root: str | os.PathLike) -> Path:
     images come from the right third, the train images from the rest. It stands in
     where no other set is at hand; real images, too few to learn much from.
     """
-    from sklearn.datasets import load_sample_images    # slow: only here
+    from sklearn.datasets import load_sample_images    # slow
 
     root = Path(root).expanduser()
     chance = torch.Generator().manual_seed(0)
