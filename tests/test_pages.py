@@ -25,8 +25,12 @@ LOOK = """async theme => {
   expect(!article.innerText.includes("Traceback (most recent call last)"), "a traceback");
   const { scrollWidth, clientWidth } = document.documentElement;
   expect(scrollWidth <= clientWidth, `the page is ${scrollWidth} wide in a window of ${clientWidth}`);
-  for (const formula of article.querySelectorAll(".math"))
+  for (const formula of article.querySelectorAll(".math")) {
     expect(formula.querySelector("math") && !formula.querySelector("merror") && !formula.textContent.includes("\\\\"), `not typeset: ${name(formula)}`);
+    const { scrollWidth, clientWidth, scrollHeight, clientHeight } = formula;  // the theme cuts off what is larger
+    const high = scrollHeight > clientHeight + 1 && getComputedStyle(formula).overflowY !== "visible";
+    expect(!clientWidth || scrollWidth <= clientWidth + 1 && !high, `cut off: ${name(formula)}`);
+  }
   for (const image of document.images) {
     image.loading = "eager";
     await image.decode().catch(() => {});

@@ -18,26 +18,23 @@ def page(browser):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_on_paper(page, site, name):
-    """On A4, no code is cut off at the right, and what is folded on the screen is open."""
-    page.set_viewport_size({"width": 700, "height": 1000})
+def test_enlarged_and_on_paper(page, site, name):
+    """At 320 pixels, as a window of 1,280 is at 400 %, nothing scrolls sideways but boxes of their own.
+
+    On A4, no code is cut off at the right, and what is folded on the screen is open.
+    """
+    page.set_viewport_size({"width": 320, "height": 640})
     page.goto(f"{site.http}/{name}")
+    page.evaluate("document.fonts.ready.then(() => true)")
+    width, window = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= window
+    page.set_viewport_size({"width": 700, "height": 1000})
     page.emulate_media(media="print")
     try:
         assert page.evaluate(CUT) == []
         assert page.evaluate(FOLDED) == []
     finally:
         page.emulate_media(media="screen")
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_enlarged_fourfold(page, site, name):
-    """At 320 pixels, as a window of 1,280 is at 400 %, nothing scrolls sideways but boxes of their own."""
-    page.set_viewport_size({"width": 320, "height": 640})
-    page.goto(f"{site.http}/{name}")
-    page.evaluate("document.fonts.ready.then(() => true)")
-    width, window = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width <= window
 
 
 def test_without_storage(browser, site):
