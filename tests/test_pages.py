@@ -159,9 +159,23 @@ def test_no_broken_links(site):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_buttons(reader, site, name):
-    """Search, download, theme, copy, and Colab, which opens this very notebook."""
+def test_solutions_and_buttons(reader, site, name):
+    """Every solution is closed at first and opens by keyboard; one that waits for a prediction, by "show me".
+
+    Search, download, theme, copy, and Colab, which opens this very notebook.
+    """
     page, _ = reader(f"{site.http}/{name}")
+    solutions = page.locator(".solution.dropdown, details.solution, .solution.toggle")
+    for i in range(solutions.count()):
+        solution = solutions.nth(i)
+        button = solution.locator("button.toggle-button, summary").first
+        body = solution.locator("div.highlight, .solution-content, p:not(.admonition-title)").first
+        assert not body.is_visible()
+        if not button.is_visible():
+            exercise = page.locator(solution.locator(".admonition-title a").get_attribute("href"))
+            button = exercise.get_by_role("button", name="show me")
+        button.press("Enter")
+        body.wait_for(state="visible")
     notebook = f"book/{Path(name).stem}.ipynb"
     colab = page.locator("a[href^='https://colab.research.google.com/']").first.get_attribute("href")
     assert colab.startswith("https://colab.research.google.com/github/") and colab.endswith(
@@ -196,20 +210,3 @@ def test_old_addresses_lead_to_the_new_ones(reader, site, scheme):
 def test_search_finds(reader, site, scheme):
     page, _ = reader(f"{getattr(site, scheme)}/search.html?q=token")
     page.locator("#search-results li a[href*='glossary']").first.wait_for()
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_solutions_are_folded_and_open(reader, site, name):
-    """Every solution is closed at first and opens by keyboard; one that waits for a prediction, by "show me"."""
-    page, _ = reader(f"{site.http}/{name}")
-    solutions = page.locator(".solution.dropdown, details.solution, .solution.toggle")
-    for i in range(solutions.count()):
-        solution = solutions.nth(i)
-        button = solution.locator("button.toggle-button, summary").first
-        body = solution.locator("div.highlight, .solution-content, p:not(.admonition-title)").first
-        assert not body.is_visible()
-        if not button.is_visible():
-            exercise = page.locator(solution.locator(".admonition-title a").get_attribute("href"))
-            button = exercise.get_by_role("button", name="show me")
-        button.press("Enter")
-        body.wait_for(state="visible")
