@@ -276,19 +276,11 @@ def test_speed_by_hand(monkeypatch):
         assert throughput.peak_tflops(torch.device("cuda")) == peak
 
 
-def command(*arguments: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "vit_edu.cifar10", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_ctrl_c_leaves_a_state_that_goes_on(tmp_path):
     """The first Ctrl-C ends the run after its step; --resume finishes it, and --eval measures the same."""
     out = tmp_path / "run"
-    with command("--recipe", "smoke", "--out", out) as running:
+    command = [sys.executable, "-m", "vit_edu.cifar10", "--recipe", "smoke", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         for line in running.stdout:
             if line.startswith("epoch"):
                 running.send_signal(signal.SIGINT)

@@ -29,7 +29,7 @@ def wheel(folder: Path) -> Path:
 
 
 def library(folder: Path) -> Path:
-    """A folder to import `vit_edu` from: its wheel unpacked, as pip does it, in a quarter of the time."""
+    """A folder to import `vit_edu` from: its wheel unpacked, as pip does it."""
     shutil.unpack_archive(wheel(folder), folder / "library", "zip")
     compileall.compile_dir(folder / "library", quiet=1)
     return folder / "library"
