@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from accessible import violations
 from chapters import ROOT
 from matplotlib import colormaps
 from PIL import Image
@@ -644,7 +645,6 @@ def test_the_walk_fits_a_window(show, width, height, scheme):
     """Each step is seen whole on a phone and on a desk, its button stays in its place, rings are whole, axe is content."""
     page = show('<main style="overflow: hidden"><h1>Walk</h1>', explorer(tiny_vit(), labels=[0, 1, 2])._repr_html_(), '<p style="height: 1000px"></p></main>',
                 width=width, color_scheme=scheme)  # fmt: skip
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     start = page.get_by_role("button", name="Follow one patch")
     start.evaluate("button => button.scrollIntoView()")  # the picture is above the window
     start.click()
@@ -657,7 +657,7 @@ def test_the_walk_fits_a_window(show, width, height, scheme):
         assert box["height"] <= height and page.evaluate("document.documentElement.scrollWidth") <= width
         button = page.locator(".walk button").nth(1)
         places.append(button.bounding_box()["y"] - box["y"])
-        found = axe.run(page).response["violations"]
+        found = violations(page)
         assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
         if step == 3:
             page.locator(".strip input").first.focus()
@@ -703,8 +703,7 @@ def test_page(show, base, scheme, width):
     choose(page, as_file(random_images(1)[0]))
     if base == "http":
         return  # the same page
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    found = axe.run(page).response["violations"]
+    found = violations(page)
     assert [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found] == []
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from accessible import violations
 from chapters import ROOT, twins
 from pages import MOVED
 
@@ -51,10 +52,6 @@ LOOK = """async theme => {
   }
   return problems;
 }"""
-
-
-FLATTEN = """for (const kind of ["pre", "math"])
-  for (const one of [...document.querySelectorAll(kind)].slice(4)) one.textContent = one.textContent"""
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +115,19 @@ def test_page(reader, site, name, scheme):
 
 
 def inaccessible(page) -> list:
-    """What axe-core finds serious or critical.
-
-    It walks every element: the colours of a page's first few code cells and formulas stand for all.
-    """
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page.evaluate(FLATTEN)
-    report = axe.run(page).response
-    found = [v for v in report["violations"] if v["impact"] in ("serious", "critical")]
+    """What axe-core finds serious or critical."""
+    found = [v for v in violations(page) if v["impact"] in ("serious", "critical")]
     return [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found]
+
+
+@pytest.mark.parametrize("place", ["div.highlight .n", "math mi", "p", "h2", "td, li", "input, button"])
+def test_one_pale_word_is_found(reader, site, place):
+    """The last of its kind on a page, in a colour of its own."""
+    page, _ = reader(f"{site.http}/{CHAPTERS[1]}")
+    word = page.locator(f":is({place}):visible").last
+    word.evaluate("word => word.style.setProperty('color', '#c8c8c8', 'important')")
+    word.evaluate("word => word.append(' pale')")
+    assert [rule for rule, *_ in inaccessible(page)] == ["color-contrast"]
 
 
 class Links(HTMLParser):
