@@ -1,16 +1,19 @@
 """The surroundings of every test and of every chapter run as a test (the same as in tools/sync.py)."""
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import nbval.plugin
 import pytest
 import shapes
 from chapters import ENVIRONMENT, ROOT, compare_where_data_is, has_data, needs_data
 from costs import seconds_of
+from kernels import Server
 from library import library
 
 os.environ.update(ENVIRONMENT)
@@ -36,9 +39,14 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     """The installed wheel goes as it came."""
+    if server.cache_info().currsize:
+        server().close()
     if folder := getattr(config, "library_folder", None):
         shutil.rmtree(folder, ignore_errors=True)
         os.environ.pop(LIBRARY, None)
+
+
+server = functools.cache(Server)    # one for each process that runs tests
 
 
 class AsInColab(nbval.plugin.RunningKernel):
@@ -49,7 +57,8 @@ class AsInColab(nbval.plugin.RunningKernel):
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.environ[LIBRARY]
         try:
-            super().__init__(kernel_name, cwd=self.folder, startup_timeout=startup_timeout)
+            with mock.patch("jupyter_client.provisioning.local_provisioner.launch_kernel", server().launch_kernel):
+                super().__init__(kernel_name, cwd=self.folder, startup_timeout=startup_timeout)
         finally:
             del os.environ["PYTHONPATH"]
             if before is not None:
