@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from costs import seconds_of
 from kernels import Server
 from library import library
 
+gc.disable()    # imports make hundred thousands of objects that stay
 os.environ.update(ENVIRONMENT)
 os.environ.pop("MPLBACKEND", None)  # notebooks choose their own
 
@@ -125,3 +127,8 @@ def pytest_collection_modifyitems(items):
     compare_where_data_is(items)
     places = {path: place(next(item for item in items if item.path == path)) for path in {item.path for item in items}}
     items.sort(key=lambda item: places[item.path])
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
