@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vit_edu.optimizer import learning_rate, make_optimizer
-from vit_edu.training import evaluate, predict_logits, train, training_step
+from vit_edu.training import evaluate, predict_logits, seed_torch, train, training_step
 
 
 def test_every_step_has_the_rate_of_the_schedule_and_the_model_in_training_mode():
@@ -241,3 +241,18 @@ def test_a_stream_that_knows_its_length_trains():
             return 8
 
     assert len(train(small_vit(), DataLoader(Counted(), 4), CONFIG)) == 3
+
+
+def test_the_seed_is_set_as_torch_sets_it(monkeypatch):
+    """Where there is an accelerator, in torch's own way; elsewhere its generators alone are not told."""
+    torch.manual_seed(137)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    seed_torch(137)
+    assert torch.equal(torch.get_rng_state(), state) and torch.initial_seed() == 137
+    told = []
+    monkeypatch.setattr(torch, "manual_seed", told.append)
+    for present in True, False:
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: present)
+        seed_torch(5)
+    assert told == [5]

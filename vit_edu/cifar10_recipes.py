@@ -71,7 +71,7 @@ RECIPES = {
         Recipe(
             "smoke",
             "every part once, in seconds on a CPU",
-            vit(192, 2, 3, mlp_ratio=2, drop_path_rate=0.1),
+            vit(96, 2, 3, mlp_ratio=2, drop_path_rate=0.1),
             TrainingConfig(epochs=2, warmup_epochs=1),
             batch_size=64,
             evaluate_every=1,

@@ -69,6 +69,12 @@ def seed_for(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
+def seed_torch(seed: int) -> None:
+    """`torch.manual_seed`, which is slow where no GPU is."""
+    chance = torch if torch.accelerator.is_available() else torch.default_generator
+    chance.manual_seed(seed)
+
+
 def epoch_batches(
     batches: Iterable[Batch], seed: int, epoch: int, done: int
 ) -> Iterator[Batch]:
@@ -76,8 +82,8 @@ def epoch_batches(
     sampler = getattr(batches, "sampler", None)
     if hasattr(sampler, "set_epoch"):
         sampler.set_epoch(epoch)
-    torch.manual_seed(seed_for(seed, 0, epoch))    # seeds of worker processes
-    for owner in (batches, sampler):               # a generator of their own
+    seed_torch(seed_for(seed, 0, epoch))    # seeds of worker processes
+    for owner in (batches, sampler):        # a generator of their own
         if generator := getattr(owner, "generator", None):
             generator.manual_seed(seed_for(seed, 0, epoch))
     first = 0
@@ -85,7 +91,7 @@ def epoch_batches(
         sampler.start_batch = first = done
     iterator = iter(batches)                       # workers read ahead from here on
     for place in itertools.count(first):
-        torch.manual_seed(seed_for(seed, 0, epoch, place))    # order; random transforms
+        seed_torch(seed_for(seed, 0, epoch, place))    # order; random transforms
         if (batch := next(iterator, None)) is None:
             return
         if place >= done:
@@ -115,7 +121,7 @@ class TrainingState:
 
     def start_epoch(self) -> None:
         """Forget the sums of the last epoch."""
-        self.losses: list[Tensor] = []    # of the steps done in this epoch
+        self.losses: list[Tensor] = []    # of this epoch's steps
         self.images, self.seconds = 0, 0.0
 
 
@@ -156,7 +162,7 @@ def train_epoch(
     bar = dict(total=state.steps_per_epoch, initial=done, leave=False)
     bar["disable"] = None if state.leads else True    # None: only where nobody looks
     for images, labels in map(pair, tqdm(todo, f"epoch {epoch + 1}", **bar)):
-        torch.manual_seed(seed_for(config.seed, 1, state.step))
+        seed_torch(seed_for(config.seed, 1, state.step))
         batch = tuple(t.to(device, non_blocking=True) for t in (images, labels))
         if prepare_batch:
             batch = prepare_batch(*batch)
@@ -269,7 +275,7 @@ def end_epoch(
         models["averaged_"] = state.averaged
     for prefix, model in models.items() if evaluate else ():
         for name, value in evaluate(model).items():
-            row[prefix + name] = float(value)    # of numpy's or torch's kind, perhaps
+            row[prefix + name] = float(value)    # perhaps numpy's or torch's
     row |= {"seconds": state.seconds, "images_per_second": state.images / state.seconds}
     state.history.append(row)
     state.start_epoch()
@@ -293,7 +299,7 @@ def weights_norm(model: nn.Module) -> Tensor:
 def check_finite(state: TrainingState) -> None:
     """Stop a run whose losses or weights are not finite."""
     numbers = torch.stack([*state.losses, weights_norm(state.model)]).tolist()
-    first = state.step - len(state.losses)    # of this epoch's steps
+    first = state.step - len(state.losses)    # of this epoch
     for place, number in enumerate(numbers):
         if not math.isfinite(number):
             in_loss = place < len(state.losses)
