@@ -4,10 +4,13 @@ The book's own drawings (book/assets/*.svg) are put inline, so that they follow 
 are ordinary Markdown images, and work as such on GitHub and in Jupyter.
 """
 
+import functools
+import gc
 import re
 from html import escape
 from pathlib import Path
 
+import pybtex.plugin
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
@@ -116,7 +119,15 @@ def mend_heads(app, exception):
         path.unlink()
 
 
+def hasten(app):
+    """The trees of a build stay to its end, and no collector need walk them; pybtex looks for the same plugins again."""
+    gc.disable()
+    app.connect("build-finished", lambda app, error: gc.enable())
+    pybtex.plugin.entry_points = functools.cache(pybtex.plugin.entry_points)
+
+
 def setup(app):
+    hasten(app)
     app.add_post_transform(InlineSvg)
     app.connect("env-get-outdated", outdated_by_assets)
     app.connect("html-page-context", mend_citations)
