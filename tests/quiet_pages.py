@@ -24,7 +24,7 @@ def quiet_pages(browser, folder: Path, width: int = 900) -> Iterator[Callable]:
     """`open_page(*html)` opens HTML from the disk, or with base="http" from a server; at the end, no page made noise."""
     contexts, noise, usual = [], [], width
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()    # looks so often whether to end
     bases = {"file": folder.as_uri(), "http": f"http://127.0.0.1:{server.server_port}"}
 
     def open_page(*html: str, width: int = usual, base: str = "file", page_attributes: str = "", **options):
