@@ -35,6 +35,9 @@ ONE_OF_EACH_KIND = """() => {
 }"""
 
 
+SILENTLY = {"resultTypes": ["violations"], "preload": False}    # axe asks for no style sheet itself
+
+
 def violations(page) -> list[dict]:
     """What axe-core finds, as it reports it; changes the page."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

@@ -13,6 +13,7 @@ import pytest
 from browser import ADVICE, OPTIONS, find_browser
 from filelock import FileLock
 from pages import MOVED
+from windows import Windows
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +28,12 @@ def browser():
         running = playwright.chromium.launch(executable_path=path, args=list(OPTIONS))
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def windows(browser):
+    """Windows to borrow."""
+    return Windows(browser)
 
 
 @dataclass(frozen=True)

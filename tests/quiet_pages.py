@@ -20,33 +20,25 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def quiet_pages(browser, folder: Path, width: int = 900) -> Iterator[Callable]:
+def quiet_pages(windows, folder: Path, width: int = 900) -> Iterator[Callable]:
     """`open_page(*html)` opens HTML from the disk, or with base="http" from a server; at the end, no page made noise."""
-    contexts, noise, usual = [], [], width
+    opened, usual = [], width
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()    # looks so often whether to end
     bases = {"file": folder.as_uri(), "http": f"http://127.0.0.1:{server.server_port}"}
+    with windows.borrowed() as window:
 
-    def open_page(*html: str, width: int = usual, base: str = "file", page_attributes: str = "", **options):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
+        def open_page(*html: str, width: int = usual, base: str = "file", page_attributes: str = "", **options):
+            page, heard = window(viewport={"width": width, "height": 900}, **options)
+            opened.append(heard)
+            path = folder / f"page{len(opened)}.html"
+            path.write_text(HEAD.format(page_attributes) + '<link rel="icon" href="data:,">' + "".join(html), encoding="utf-8")
+            page.goto(f"{bases[base]}/{path.name}")
+            return page
 
-        def heard(request):    # not page.route: each request would go through this process
-            if not request.url.startswith((*bases.values(), "data:", "blob:")):
-                noise.append(request.url)
-
-        page.on("request", heard)
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        path = folder / f"page{len(contexts)}.html"
-        path.write_text(HEAD.format(page_attributes) + '<link rel="icon" href="data:,">' + "".join(html), encoding="utf-8")
-        page.goto(f"{bases[base]}/{path.name}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+        yield open_page
+        own = (*bases.values(), "data:", "blob:")
+        noise = [one for heard in opened for one in heard if one[0] != "request" or not one[1].startswith(own)]
     server.shutdown()
     assert noise == []
 

@@ -13,8 +13,8 @@ PEAKS = {"A100": 312, "H100": 989}
 
 
 @pytest.fixture
-def show(browser, tmp_path):
-    with quiet_pages(browser, tmp_path) as open_page:
+def show(windows, tmp_path):
+    with quiet_pages(windows, tmp_path) as open_page:
         yield open_page
 
 

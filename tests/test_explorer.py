@@ -81,8 +81,8 @@ def rollout(maps: np.ndarray, block: int) -> np.ndarray:
 
 
 @pytest.fixture
-def show(browser, tmp_path):
-    with quiet_pages(browser, tmp_path, width=1280) as open_page:
+def show(windows, tmp_path):
+    with quiet_pages(windows, tmp_path, width=1280) as open_page:
         yield open_page
 
 

@@ -13,6 +13,7 @@ import pytest
 import shapes
 import sync
 import torch
+from accessible import SILENTLY
 from bs4 import BeautifulSoup
 from chapters import ROOT
 from quiet_pages import soon
@@ -282,24 +283,19 @@ LISTING = "def attention_weights"
 
 
 @pytest.fixture
-def opened(browser, site):
+def opened(windows, site):
     """Open the page with some kind of window; it must stay silent."""
-    contexts, noise = [], []
+    noise = []
+    with windows.borrowed() as window:
 
-    def open_page(scheme: str = "http", width: int = 1280, **options):
-        context = browser.new_context(viewport={"width": width, "height": 844}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: m.type in ("error", "warning") and noise.append(m.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.goto(f"{getattr(site, scheme)}/book/{PAGE}.html")
-        return page
+        def open_page(scheme: str = "http", width: int = 1280, **options):
+            page, heard = window(viewport={"width": width, "height": 844}, **options)
+            noise.append(heard)
+            page.goto(f"{getattr(site, scheme)}/book/{PAGE}.html")
+            return page
 
-    open_page.noise = noise
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert noise == []
+        yield open_page
+        assert [one for heard in noise for one in heard if one[0] in ("error", "warning")] == []
 
 
 def place_of(page, line: int) -> tuple[float, float]:
@@ -481,11 +477,10 @@ def test_nothing_without_a_script_and_nothing_on_paper(opened):
 def test_accessible_when_shown(opened, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened(color_scheme=theme)
-    assert opened.noise == []
     for i in 0, 3:
         page.locator(".lens-mark[tabindex='0']").nth(i).focus()
         assert words(page)
-        report = axe.run(page, context={"include": [[".cell_input:has(.lens-words)"]]}).response
+        report = axe.run(page, context={"include": [[".cell_input:has(.lens-words)"]]}, options=SILENTLY).response
         assert [(v["id"], v["nodes"][0]["html"][:200]) for v in report["violations"]] == []
     ratio = page.evaluate(
         """() => {
@@ -502,4 +497,3 @@ def test_accessible_when_shown(opened, theme):
         }"""
     )
     assert ratio > 4.5
-    opened.noise.clear()  # axe itself asks for style sheets' sources

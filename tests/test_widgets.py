@@ -47,8 +47,8 @@ def stored_reader() -> str:
 
 
 @pytest.fixture
-def show(browser, tmp_path):
-    with quiet_pages(browser, tmp_path) as open_page:
+def show(windows, tmp_path):
+    with quiet_pages(windows, tmp_path) as open_page:
         yield open_page
 
 
