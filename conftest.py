@@ -1,7 +1,6 @@
 """The surroundings of every test and of every chapter run as a test (the same as in tools/sync.py)."""
 
 import contextlib
-import functools
 import gc
 import os
 import shutil
@@ -14,7 +13,7 @@ import pytest
 import shapes
 from chapters import ENVIRONMENT, ROOT, compare_where_data_is, has_data, needs_data
 from costs import seconds_of
-from kernels import Server
+from kernels import server
 from library import library
 
 gc.disable()    # imports make hundred thousands of objects that stay
@@ -46,9 +45,6 @@ def pytest_unconfigure(config):
     if folder := getattr(config, "library_folder", None):
         shutil.rmtree(folder, ignore_errors=True)
         os.environ.pop(LIBRARY, None)
-
-
-server = functools.cache(Server)    # one for each process that runs tests
 
 
 class AsInColab(nbval.plugin.RunningKernel):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from browser import ADVICE, OPTIONS, find_browser
 from filelock import FileLock
+from kernels import server
 from pages import MOVED
 from windows import Windows
 
@@ -34,6 +35,12 @@ def browser():
 def windows(browser):
     """Windows to borrow."""
     return Windows(browser)
+
+
+@pytest.fixture
+def quick_kernels(monkeypatch):
+    """Kernels that are started meanwhile have imported torch already."""
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", server().launch_kernel)
 
 
 @dataclass(frozen=True)

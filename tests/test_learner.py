@@ -64,7 +64,7 @@ def test_what_is_left_after_the_first_solution_runs(twin, tmp_path, monkeypatch,
     assert len(told) == sum(len(re.findall(r"^check\(", source, re.M)) for source in after)
 
 
-def test_the_quickest_copy_runs_whole(tmp_path):
+def test_the_quickest_copy_runs_whole(tmp_path, quick_kernels):
     """As a reader runs it, in a kernel of its own and an empty folder."""
     import sync
 

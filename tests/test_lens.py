@@ -175,7 +175,7 @@ THIRD = (
 )
 
 
-def test_a_chapter_stores_what_its_run_noted(synced, monkeypatch):  # noqa: F811
+def test_a_chapter_stores_what_its_run_noted(synced, quick_kernels, monkeypatch):  # noqa: F811
     """Entries stand beside the outputs, which are those of a run without them; a change of text keeps them."""
     write(synced, "03_third", "# Third\n\n" + FIRST + THIRD)
     twin = synced / "book" / "text" / "03_third.md"

@@ -12,8 +12,14 @@ ADVICE = (
     "no Chromium found: install one (`apt install chromium`, or `.venv/bin/playwright install chromium`), "
     "or set VIT_EDU_BROWSER to the path of a Chrome or Chromium"
 )
-# Chromium's own background traffic is off; what a page asks for is still seen.
-OPTIONS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
+# Chromium's own background traffic is off; what a page asks for is still seen. There is room for what
+# scripts soon forget: axe makes much of that.
+OPTIONS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--js-flags=--min-semi-space-size=64",
+)
 
 
 def find_browser(own: str) -> str | None:

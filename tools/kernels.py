@@ -4,6 +4,7 @@ torch, torchvision and their like take four seconds of processor time in every k
 before the fork, and a chapter that forgets an import fails as it would anywhere: names are its own.
 """
 
+import functools
 import gc
 import importlib
 import json
@@ -15,16 +16,18 @@ from contextlib import suppress
 
 IMPORTED = (
     "IPython", "ipykernel.kernelapp", "ipywidgets", "matplotlib.axes", "matplotlib.backends.backend_agg", "sklearn.datasets",
-    "sklearn.model_selection", "torch._dynamo", "torch.distributed", "torchvision.transforms.v2", "tqdm",
+    "sklearn.model_selection", "timm", "torch._dynamo", "torch.distributed", "torchvision.transforms.v2", "tqdm",
 )  # fmt: skip
 
 
 def serve() -> None:
     """Fork a kernel for each line of the standard input, a connection file and more as JSON; it tells its process id."""
+    gc.disable()
     for name in IMPORTED:
         with suppress(ImportError):    # chapters do without what is optional
             importlib.import_module(name)
-    gc.freeze()
+    gc.freeze()    # what is imported stays
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)    # nobody waits for a kernel
     for line in sys.stdin:
         if os.fork() == 0:
@@ -40,6 +43,7 @@ def become_a_kernel(arguments: list[str], cwd: str, env: dict[str, str]) -> None
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["ipykernel_launcher", *arguments, f"--IPKernelApp.parent_handle={os.getppid()}"]    # ends with its parent
     print(os.getpid(), flush=True)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -70,10 +74,11 @@ class Forked:
 
 
 class Server:
-    """The process that forks kernels; its surroundings at its start are those of all."""
+    """The process that forks kernels."""
 
     def __init__(self) -> None:
         around = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}    # as in every kernel
+        around.pop("PYTHONPATH", None)    # each kernel has its own
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process = subprocess.Popen([sys.executable, __file__], env=around, **pipes)
 
@@ -87,6 +92,9 @@ class Server:
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+
+
+server = functools.cache(Server)    # one for each process that runs tests
 
 
 if __name__ == "__main__":
