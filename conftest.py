@@ -6,14 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from unittest import mock
 
+import kernels
 import nbval.plugin
 import pytest
 import shapes
 from chapters import ENVIRONMENT, ROOT, compare_where_data_is, has_data, needs_data
 from costs import seconds_of
-from kernels import server
 from library import library
 
 gc.disable()    # imports make hundred thousands of objects that stay
@@ -40,8 +39,7 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     """The installed wheel goes as it came."""
-    if server.cache_info().currsize:
-        server().close()
+    kernels.close()
     if folder := getattr(config, "library_folder", None):
         shutil.rmtree(folder, ignore_errors=True)
         os.environ.pop(LIBRARY, None)
@@ -55,7 +53,7 @@ class AsInColab(nbval.plugin.RunningKernel):
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.environ[LIBRARY]
         try:
-            with mock.patch("jupyter_client.provisioning.local_provisioner.launch_kernel", server().launch_kernel):
+            with kernels.forked():
                 super().__init__(kernel_name, cwd=self.folder, startup_timeout=startup_timeout)
         finally:
             del os.environ["PYTHONPATH"]

@@ -6,7 +6,7 @@ import pytest
 # code: a kind is a colour and a size on the same backgrounds, and of each kind the first stands for all. What is not the first
 # of its kind in listings and formulas becomes plain text, for the other rules walk every element.
 ONE_OF_EACH_KIND = """() => {
-  const backgrounds = new Map(), kinds = new Set();
+  const backgrounds = new Map(), kinds = new Set(), classes = new Map();
   const behind = element => {
     if (!element) return "";
     if (!backgrounds.has(element)) {
@@ -22,6 +22,11 @@ ONE_OF_EACH_KIND = """() => {
     const text = [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
     const field = element.matches("input, select, textarea, button");
     if (!text && !field || element.matches("script, style, title")) continue;
+    if (element.matches("pre span")) {  // thousands; those of a class beside each other are of one kind
+      const known = classes.get(element.parentElement) ?? new Set(), own = element.className + element.style.cssText;
+      if (known.has(own)) continue;
+      classes.set(element.parentElement, known.add(own));
+    }
     const { color, fontSize, fontWeight, textShadow } = getComputedStyle(element);
     const kind = [field, color, fontSize, fontWeight, textShadow, behind(element)].join();
     if (!kinds.has(kind)) element.dataset.firstOfItsKind = "";

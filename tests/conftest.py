@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from browser import ADVICE, OPTIONS, find_browser
 from filelock import FileLock
-from kernels import server
+from kernels import forked
 from pages import MOVED
 from windows import Windows
 
@@ -38,9 +38,10 @@ def windows(browser):
 
 
 @pytest.fixture
-def quick_kernels(monkeypatch):
+def quick_kernels():
     """Kernels that are started meanwhile have imported torch already."""
-    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", server().launch_kernel)
+    with forked():
+        yield
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from unittest import mock
 
 IMPORTED = (
     "IPython", "ipykernel.kernelapp", "ipywidgets", "matplotlib.axes", "matplotlib.backends.backend_agg", "sklearn.datasets",
@@ -80,13 +82,15 @@ class Server:
         around = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}    # as in every kernel
         around.pop("PYTHONPATH", None)    # each kernel has its own
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process = subprocess.Popen([sys.executable, __file__], env=around, **pipes)
+        self.process = subprocess.Popen([sys.executable, __file__], env=around, start_new_session=True, **pipes)
 
     def launch_kernel(self, command: list[str], env=None, cwd=None, **_) -> Forked:
         """In place of jupyter_client's function of this name."""
         asked = dict(arguments=command[command.index("-f") :], cwd=cwd or os.getcwd(), env=env or {**os.environ})
         print(json.dumps(asked), file=self.process.stdin, flush=True)
-        return Forked(int(self.process.stdout.readline()))
+        if not (pid := self.process.stdout.readline()):
+            raise RuntimeError(f"{__file__}, which forks kernels, has ended")
+        return Forked(int(pid))
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -95,6 +99,23 @@ class Server:
 
 
 server = functools.cache(Server)    # one for each process that runs tests
+
+
+@contextmanager
+def forked() -> Iterator[None]:
+    """Meanwhile jupyter_client's kernels are forked; as ever where a fork of a process with such libraries is no use."""
+    if sys.platform != "linux":
+        yield
+        return
+    with mock.patch("jupyter_client.provisioning.local_provisioner.launch_kernel", server().launch_kernel):
+        yield
+
+
+def close() -> None:
+    """End what forks kernels, if it has begun."""
+    if server.cache_info().currsize:
+        server().close()
+        server.cache_clear()
 
 
 if __name__ == "__main__":
