@@ -2,9 +2,9 @@
 
 import pytest
 
-# Runs in the page. axe takes a millisecond for the contrast of each element and a chapter has thousands of words of
-# code: a kind is a colour and a size on the same backgrounds, and of each kind the first stands for all. What is not the first
-# of its kind in listings and formulas becomes plain text, for the other rules walk every element.
+# Runs in the page. axe takes a millisecond for the contrast of each element, and a chapter has thousands of words of
+# code. A kind is a colour and a size on the same backgrounds, and of each kind the first stands for all. What is not the
+# first of its kind in listings and formulas becomes plain text, for the other rules walk every element.
 ONE_OF_EACH_KIND = """() => {
   const backgrounds = new Map(), kinds = new Set(), classes = new Map();
   const behind = element => {
